@@ -1,0 +1,243 @@
+"""TFRecord: a file of byte strings, each framed by its length and two checksums.
+
+The format (TensorFlow, `tensorflow/core/lib/io/record_writer.h` and
+https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details), all little-endian:
+
+    uint64 length, uint32 masked CRC-32C of those 8 bytes, data, uint32 masked CRC-32C of the data
+
+    masked = ((crc >> 15) | (crc << 17)) + 0xa282ead8, modulo 2**32
+
+A file may be compressed as a whole, by gzip or zlib.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from beamhub.errors import CorpusError
+
+_HEADER = struct.Struct("<QI")
+_LENGTH = struct.Struct("<Q")
+_CHECKSUM = struct.Struct("<I")
+_FOOTER_BYTES = _CHECKSUM.size
+_MASK = 0xA282EAD8
+
+_BLOCK = 1 << 20
+_LARGEST = (1 << 31) - 1
+"""A protocol buffer ends at 2 GiB, so a longer record is damage (or an attack), not data."""
+
+_MEND = "write the file again or leave it out of the corpus"
+
+
+def write_records(file: BinaryIO, records: Iterable[bytes]) -> int:
+    """Writes records as TFRecord frames, uncompressed, to an open file; returns how many."""
+    count = 0
+    for record in records:
+        length = _LENGTH.pack(len(record))
+        file.write(length + _CHECKSUM.pack(_masked(length)) + record + _CHECKSUM.pack(_masked(record)))
+        count += 1
+    return count
+
+
+def _masked(data: bytes) -> int:
+    crc: int = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF
+
+
+def is_framed(head: bytes) -> bool:
+    """Do these bytes begin with a whole frame header? True for no bytes: a file without records is empty."""
+    if len(head) < _HEADER.size:
+        return not head
+    return bool(_HEADER.unpack_from(head)[1] == _masked(head[: _LENGTH.size]))
+
+
+def is_compressed(head: bytes) -> bool:
+    """Do these bytes begin as a gzip (RFC 1952) or zlib (RFC 1950) stream does?"""
+    zlib_header = len(head) > 1 and head[0] & 0x0F == 8 and int.from_bytes(head[:2], "big") % 31 == 0
+    return head.startswith(b"\x1f\x8b") or zlib_header
+
+
+def inflate_head(head: bytes) -> bytes | None:
+    """The first uncompressed bytes, by the first bytes of a compressed stream; None when they are damaged."""
+    try:
+        return zlib.decompressobj(wbits=_ANY_HEADER).decompress(head, _HEADER.size)
+    except zlib.error:
+        return None
+
+
+_ANY_HEADER = 32 + zlib.MAX_WBITS
+"""zlib: take a gzip or a zlib header, whichever comes."""
+
+
+class Readable(Protocol):
+    """What bytes are read from: `read(n)` gives some, at most n, and none at the end only."""
+
+    def read(self, size: int, /) -> bytes:
+        """Some bytes, at most `size`."""
+
+
+class Inflated:
+    """The uncompressed bytes of a gzip or zlib file, of one stream or several in a row, in bounded memory.
+
+    `read` raises CorpusError when the file is damaged or ends early.
+    """
+
+    def __init__(self, file: BinaryIO, path: str) -> None:
+        """`path` is for messages."""
+        self._file = file
+        self._path = path
+        self._stream = zlib.decompressobj(wbits=_ANY_HEADER)
+        self._pending = b""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, none at the end."""
+        while True:
+            if self._stream.eof:
+                self._pending = self._pending or self._file.read(_BLOCK)
+                if not self._pending:
+                    return b""
+                self._stream = zlib.decompressobj(wbits=_ANY_HEADER)
+            data = self._inflate(size)
+            if data:
+                return data
+            if not self._stream.eof and not self._pending:
+                self._pending = self._file.read(_BLOCK)
+                if not self._pending:
+                    raise CorpusError(
+                        f"{self._path}: the compressed file ends early, at byte {self._file.tell()}; {_MEND}"
+                    )
+
+    def _inflate(self, size: int) -> bytes:
+        try:
+            # With no input left zlib may still hold output, so it is called all the same.
+            data = self._stream.decompress(self._pending, size)
+        except zlib.error as error:
+            raise CorpusError(
+                f"{self._path}: the compressed file is damaged at byte {self._file.tell()} or before; {_MEND}"
+            ) from error
+        # At a stream's end both may hold what follows it.
+        self._pending = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Consecutive records, and where the frame of each begins in the uncompressed stream, int64 [records]."""
+
+    records: list[bytes]
+    offsets: npt.NDArray[np.int64]
+
+
+class FrameReader:
+    """Reads frames from a stream of uncompressed bytes and verifies every checksum.
+
+    About 0.5 microseconds for a record of 150 bytes, by two means: the loop over records does nothing but cut
+    (the checksums of the data are compared afterwards, a block at a time), and the checksum of a length is
+    computed once for each length that occurs. Memory is one chunk and one block of 1 MiB.
+    """
+
+    def __init__(self, stream: Readable, path: str) -> None:
+        """`path` is for messages."""
+        self._stream = stream
+        self._path = path
+        self._buffer = b""
+        self._base = 0
+        self._position = 0
+        self._length_checks = _LengthChecks()
+
+    def take(self, rows: int, max_bytes: int) -> Frames | None:
+        """The next records: at most `rows` and `max_bytes` (frames counted), one at least; None at the end.
+
+        Raises CorpusError, with the offset in the uncompressed stream, for damage and for an end inside a
+        record.
+        """
+        records: list[bytes] = []
+        offsets: list[int] = []
+        start = self._base + self._position
+        limit = start + max_bytes
+        while len(records) < rows:
+            needed = self._cut(records, offsets, rows, limit)
+            here = self._base + self._position
+            if needed > _LARGEST:
+                raise CorpusError(f"{self._path}: the record at byte {here} claims {needed:,} bytes; {_MEND}")
+            if records and here + needed > limit:
+                break
+            limit = max(limit, start + needed)
+            if not self._fill(needed):
+                break
+        return Frames(records, np.array(offsets, dtype=np.int64)) if records else None
+
+    def _cut(self, records: list[bytes], offsets: list[int], rows: int, limit: int) -> int:
+        """Appends the records that are whole in the buffer and end before `limit`; the size of the next."""
+        buffer, base, position = self._buffer, self._base, self._position
+        checks, unpack, header = self._length_checks, _HEADER.unpack_from, _HEADER.size
+        end = min(len(buffer), limit - base)
+        first = len(records)
+        stop = position
+        for _ in range(rows - first):
+            stop = position + header
+            if stop > end:
+                break
+            length, check = unpack(buffer, position)
+            if checks[length] != check:
+                raise self._damaged(base + position, "length")
+            stop += length + _FOOTER_BYTES
+            if stop > end:
+                break
+            records.append(buffer[position + header : stop - _FOOTER_BYTES])
+            offsets.append(base + position)
+            position = stop
+        self._verify(records[first:], offsets[first:], position)
+        self._position = position
+        return stop - position
+
+    def _verify(self, records: list[bytes], offsets: list[int], end: int) -> None:
+        if not records:
+            return
+        # A frame ends where the next begins.
+        ends = np.append(np.array(offsets[1:], dtype=np.int64) - self._base, end)
+        footers = ends[:, None] + np.arange(-_FOOTER_BYTES, 0)
+        stored = np.frombuffer(self._buffer, np.uint8)[footers].view("<u4").ravel()
+        crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, len(records))
+        masked = ((crcs >> np.uint32(15)) | (crcs << np.uint32(17))) + np.uint32(_MASK)
+        wrong = np.flatnonzero(masked != stored)
+        if wrong.size:
+            raise self._damaged(offsets[int(wrong[0])], "data")
+
+    def _fill(self, needed: int) -> bool:
+        """Reads until the next record is in the buffer; False at the end of the file."""
+        parts = [self._buffer[self._position :]]
+        have = len(parts[0])
+        self._base += self._position
+        self._position = 0
+        while have < needed:
+            block = self._stream.read(_BLOCK)
+            if not block:
+                break
+            parts.append(block)
+            have += len(block)
+        self._buffer = b"".join(parts)
+        if 0 < have < needed:
+            raise CorpusError(f"{self._path}: truncated inside the record at byte {self._base}; {_MEND}")
+        return have > 0
+
+    def _damaged(self, offset: int, part: str) -> CorpusError:
+        return CorpusError(
+            f"{self._path}: the {part} of the record at byte {offset} is not what was written; {_MEND}"
+        )
+
+
+class _LengthChecks(dict[int, int]):
+    """The masked checksum of each length met so far."""
+
+    def __missing__(self, length: int) -> int:
+        check = self[length] = _masked(_LENGTH.pack(length))
+        return check

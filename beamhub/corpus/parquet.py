@@ -1,0 +1,191 @@
+"""The format Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from beamhub.corpus import columns
+from beamhub.corpus.files import opened
+from beamhub.corpus.payload import row_payload
+from beamhub.corpus.shards import WHOLE, Chunk, Shard, Unread
+from beamhub.errors import CorpusError, UsageError
+
+_MAGIC = b"PAR1"
+
+
+class ParquetFormat:
+    """Parquet files as a corpus. See `beamhub.corpus.formats.CorpusFormat` for what each member does.
+
+    The field `b` of a struct column `a` is read as column `a.b`, null where `a` is. Addresses are row numbers
+    in the file.
+    """
+
+    name = "parquet"
+
+    def sniff(self, head: bytes, tail: bytes) -> bool:
+        """The magic number at both ends (https://parquet.apache.org/docs/file-format/)."""
+        return head.startswith(_MAGIC) and tail == _MAGIC
+
+    def schema(self, shards: Sequence[Shard], declared: bytes | None, sample: int) -> pa.Schema:
+        """Of the first file's footer."""
+        if declared is not None:
+            raise UsageError(
+                "a schema was given for a Parquet corpus, whose files hold their own; leave it out"
+            )
+        with _parquet(shards[0].path) as file:
+            return pa.schema(_fields(file.schema_arrow))
+
+    def read(
+        self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int
+    ) -> Iterator[Chunk]:
+        """Row groups `shard.start` to `shard.end`. Raises CorpusError for `records`: there are none."""
+        if records:
+            raise CorpusError(
+                f"{shard.path}: Parquet has no serialized records; use a TFRecord corpus, or a column"
+            )
+        schema = schema.remove_metadata()
+        with _parquet(shard.path) as file:
+            _check(schema, file.schema_arrow, shard.path)
+            groups = _groups(file.metadata, shard)
+            size = _batch_rows(file.metadata, groups, schema.names, rows, max_bytes)
+            first = sum(file.metadata.row_group(n).num_rows for n in range(groups.start))
+            # One thread: several shards are read at once.
+            batches = file.iter_batches(size, list(groups), schema.names, use_threads=False)
+            for batch in batches if groups else ():
+                for part in _bounded(batch, max_bytes):
+                    yield _chunk(part, first, schema, shard.path)
+                    first += part.num_rows
+
+
+@contextmanager
+def _parquet(path: str) -> Iterator[pq.ParquetFile]:
+    with opened(path) as file:
+        try:
+            # Without these two, a whole row group would be in memory at once.
+            yield pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            # Arrow tells of a damaged file by a bare OSError; the file system's own have a number or a class.
+            if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+                raise
+            raise CorpusError(
+                f"{path}: not Parquet, truncated or damaged ({_first_line(error)}); "
+                "write the file again or leave it out of the corpus"
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _fields(schema: pa.Schema) -> list[pa.Field]:
+    """The columns, and after each struct its fields at any depth, under their dotted names."""
+    found: dict[str, pa.Field] = {}
+    waiting = list(schema)
+    while waiting:
+        field = waiting.pop(0)
+        kind = columns.plain(field.type)
+        # A column whose own name has a dot comes before a field that is called the same.
+        found.setdefault(field.name, pa.field(field.name, kind))
+        if pa.types.is_struct(kind):
+            waiting += [child.with_name(f"{field.name}.{child.name}") for child in kind]
+    return list(found.values())
+
+
+def _check(schema: pa.Schema, there: pa.Schema, path: str) -> None:
+    available = {field.name: field for field in _fields(there)}
+    for field in schema:
+        if field.name not in available:
+            raise columns.missing(field.name, path, list(available))
+        if there.names.count(field.name) > 1:
+            raise CorpusError(f"{path}: several columns are called {field.name!r}; rename all but one")
+        got = available[field.name].type
+        if not columns.lossless(got, field.type):
+            raise CorpusError(
+                f"{path}: column {field.name!r} is {got}, wanted {field.type} as in the rest of the corpus; "
+                "write the file with that type or leave it out"
+            )
+
+
+def _groups(metadata: pq.FileMetaData, shard: Shard) -> range:
+    end = metadata.num_row_groups if shard.end == WHOLE else shard.end
+    if not 0 <= shard.start <= end <= metadata.num_row_groups:
+        raise CorpusError(
+            f"{shard.path}: no row groups {shard.start} to {end}, there are {metadata.num_row_groups};"
+            " list the corpus again"
+        )
+    return range(shard.start, end)
+
+
+def _batch_rows(
+    metadata: pq.FileMetaData, groups: range, names: Sequence[str], rows: int, max_bytes: int
+) -> int:
+    """How many rows of these columns `max_bytes` hold where rows are widest; `rows` at most."""
+    widest = 1.0
+    for n in groups:
+        group = metadata.row_group(n)
+        leaves = [group.column(i) for i in range(group.num_columns)]
+        size = sum(
+            leaf.total_uncompressed_size
+            for leaf in leaves
+            if any(
+                leaf.path_in_schema == name or leaf.path_in_schema.startswith(name + ".") for name in names
+            )
+        )
+        widest = max(widest, size / max(1, group.num_rows))
+    return max(1, min(rows, int(max_bytes / widest)))
+
+
+def _bounded(batch: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
+    """The batch in parts, for what the file holds once for many rows is larger here than its footer tells."""
+    parts = max(1, -(-batch.nbytes // (2 * max_bytes)))
+    step = max(1, -(-batch.num_rows // parts))
+    for start in range(0, batch.num_rows, step):
+        yield batch.slice(start, step)
+
+
+def _chunk(batch: pa.RecordBatch, first: int, schema: pa.Schema, path: str) -> Chunk:
+    addresses = np.arange(first, first + batch.num_rows, dtype=np.int64)
+    if not schema.names:
+        return Chunk(columns.without_columns(batch.num_rows), addresses)
+    try:
+        arrays = [_column(batch, field.name).cast(field.type) for field in schema]
+    except pa.ArrowInvalid as error:
+        raise CorpusError(
+            f"{path}: rows {first} to {first + batch.num_rows}: {_first_line(error)}"
+        ) from error
+    bad = {
+        row: f"column {field.name!r} is not UTF-8 text"
+        for field, array in zip(schema, arrays, strict=True)
+        for row in columns.invalid_text(array)
+    }
+    table = pa.RecordBatch.from_arrays(arrays, schema=schema)
+    if not bad:
+        return Chunk(table, addresses)
+    unread = tuple(Unread(int(addresses[row]), bad[row], row_payload(table, row)) for row in sorted(bad))
+    kept = np.delete(np.arange(batch.num_rows), list(bad))
+    return Chunk(table.take(pa.array(kept)), addresses[kept], unread=unread)
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    if name in batch.schema.names:
+        return batch.column(name)
+    top, *path = _split(name, batch.schema)
+    return pc.struct_field(batch.column(top), path)
+
+
+def _split(name: str, schema: pa.Schema) -> list[str]:
+    """A dotted name as the names of a column and of the fields within, any of which may have dots itself."""
+    fields: Sequence[pa.Field] = list(schema)
+    path: list[str] = []
+    while name:
+        field = max((f for f in fields if f"{name}.".startswith(f"{f.name}.")), key=lambda f: len(f.name))
+        path.append(field.name)
+        name = name[len(field.name) + 1 :]
+        fields = list(field.type) if name else []
+    return path

@@ -1,0 +1,88 @@
+"""What a unit of work is: a shard of the corpus."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+WHOLE = -1
+"""The `end` of a shard that reaches to the end of its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A file of the corpus, or a range of it.
+
+    `path` is the file, `relative` the same below the corpus root. `start` and `end` are row groups (Parquet)
+    or bytes (TFRecord), `end` exclusive, `WHOLE` for the file's end. `size` is in bytes, `token` the input
+    token (`storage.FileInfo.token`).
+    """
+
+    path: str
+    relative: str
+    size: int
+    token: str
+    start: int = 0
+    end: int = WHOLE
+
+    @property
+    def id(self) -> str:
+        """16 hex digits that name the shard: a hash of its relative path and range, not of its content."""
+        return _digest(f"{self.relative}\n{self.start}\n{self.end}")
+
+    @property
+    def token_id(self) -> str:
+        """8 hex digits of the input token, for file names."""
+        return _digest(self.token)[:8]
+
+    @property
+    def partition(self) -> str:
+        """The `name=value` folders of the path below the root: "dt=2026-11-20"; "" where there are none.
+
+        Other folders are not mirrored: pyarrow does not read below one that begins with '_' or '.'.
+        """
+        return "/".join(part for part in self.relative.split("/")[:-1] if "=" in part.strip("="))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A record that could not be parsed: its address as in `Chunk`, and its bytes as `payload` gives them."""
+
+    address: int
+    reason: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive records of a shard, as Arrow columns.
+
+    `columns` holds the columns asked for, in that order and under those names. `addresses`, int64 [rows], is
+    where each record is: its row in the file (Parquet) or the offset at which its frame begins (TFRecord; in
+    a compressed file the offset in the uncompressed stream). `records` has the serialized records, only where
+    they were asked for or have to be read anyway (TFRecord). `unread` are records of this stretch that could
+    not be parsed; they are in no row.
+    """
+
+    columns: pa.RecordBatch
+    addresses: npt.NDArray[np.int64]
+    records: pa.Array | None = None
+    unread: tuple[Unread, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Records in `columns`."""
+        return int(self.columns.num_rows)
+
+    @property
+    def read(self) -> int:
+        """Records read, parsed or not."""
+        return self.rows + len(self.unread)

@@ -1,0 +1,56 @@
+"""The first records of a corpus through a version's spec, without a pipeline and without a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from beamhub.corpus.formats import reader_for
+from beamhub.corpus.listing import Corpus
+from beamhub.corpus.shards import Chunk
+from beamhub.engine.batches import batches
+from beamhub.engine.pool import acquire_pool
+from beamhub.engine.shard import Rows, needs_records
+from beamhub.engine.tablespec import TableSpec
+from beamhub.features.dead import DeadLetter
+
+
+@dataclass(frozen=True)
+class Canary:
+    """What the first records gave: rows of the table, and dead letters."""
+
+    rows: pa.Table
+    dead: list[DeadLetter]
+
+
+def canary(spec: TableSpec, corpus: Corpus, limit: int) -> Canary:
+    """Runs the first `limit` records; raises what reading them raises."""
+    inference = acquire_pool(spec).inference
+    made: list[pa.RecordBatch] = []
+    dead: list[DeadLetter] = []
+    left = limit
+    for shard in corpus.shards:
+        rows = Rows(spec, shard)
+        chunks = reader_for(spec.corpus_format).read(
+            shard, spec.corpus_schema, records=needs_records(spec), rows=min(limit, 1024), max_bytes=4 << 20
+        )
+        for batch in batches(_first(chunks, left), spec.call.sizes[0]):
+            left -= batch.read
+            inferred = inference.run(batch)
+            made.append(rows.produced(batch, inferred))
+            dead += rows.dead(batch, inferred)
+        if left <= 0:
+            break
+    return Canary(pa.Table.from_batches(made, spec.schema), dead)
+
+
+def _first(chunks: Iterator[Chunk], limit: int) -> Iterator[Chunk]:
+    for chunk in chunks:
+        if limit <= 0:
+            return
+        kept = min(limit, chunk.rows)
+        records = None if chunk.records is None else chunk.records.slice(0, kept)
+        yield Chunk(chunk.columns.slice(0, kept), chunk.addresses[:kept], records, chunk.unread)
+        limit -= chunk.rows + len(chunk.unread)

@@ -1,0 +1,269 @@
+"""The module on a batch: check, call, encode, and find the records that cannot be done."""
+
+from __future__ import annotations
+
+import base64
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from beamhub.corpus.shards import Chunk
+from beamhub.engine.tablespec import Call
+from beamhub.errors import ModuleError, RecordError
+from beamhub.modules.ragged import Output, Ragged
+from beamhub.spec import RECORD
+from beamhub.tasks.base import Outputs, OutputShape, Task
+from beamhub.tasks.binding import Binding
+from beamhub.tasks.gather import Array, Feed, gather
+
+if TYPE_CHECKING:
+    from beamhub.modules.loaded import BoundSignature
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a record cannot be done: the stage, the reason, the traceback ("" where there is none), and calls made with it."""
+
+    stage: str
+    reason: str
+    traceback: str = ""
+    attempts: int = 0
+
+
+@dataclass
+class Inferred:
+    """What came of a batch: `columns` of the task for `rows` (ascending), and the `failures` of the others."""
+
+    rows: Rows
+    columns: list[pa.Array]
+    failures: dict[int, Failure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A call on a sample: the arrays that were fed, and the outputs, one row for each record of the sample."""
+
+    raw: dict[str, Array]
+    outputs: Outputs
+
+
+class Inference:
+    """A bound module and a task, ready to run on batches from several threads.
+
+    `bound` maps fed arrays, by input name, to outputs by name; `errors` are the exceptions by which it refuses a batch.
+    """
+
+    def __init__(
+        self, bound: BoundSignature, call: Call, task: Task, errors: tuple[type[Exception], ...]
+    ) -> None:
+        self._bound = bound
+        self._call = call
+        self._task = task
+        self._errors = errors
+
+    def run(self, batch: Chunk) -> Inferred:
+        """The task's columns for a batch.
+
+        A batch that the module refuses is bisected until the records that cause it stand alone. Each part is called in the
+        batch's own size, filled up with its own records over and over, so that the others keep their bits.
+
+        Raises:
+            ModuleError: an output has another number of rows than the call.
+        """
+        groups = _Groups(self._feeds(batch))
+        failures = {row: Failure("check", reason) for row, reason in groups.problems.items()}
+        parts: list[tuple[Rows, list[pa.Array]]] = []
+        largest = self._call.sizes[0]
+        for rows in groups.rows(batch.rows):
+            for start in range(0, len(rows), largest):
+                some = rows[start : start + largest]
+                size = min(each for each in self._call.sizes if each >= len(some))
+                self._isolate(groups.feeds, some, size, parts, failures)
+        return _merge(parts, failures)
+
+    def try_first(self, batch: Chunk) -> tuple[Trial | None, dict[int, Failure]]:
+        """Calls the module with the first records of a batch that it takes; None where it takes none.
+
+        The failures are those of the records that it did not take.
+        """
+        groups = _Groups(self._feeds(batch))
+        failures = {row: Failure("check", reason) for row, reason in groups.problems.items()}
+        size = self._call.sizes[0]
+        for rows in groups.rows(batch.rows):
+            # All at once, for that is the shape of the job's own calls; one by one where a record is in the way.
+            for some in (rows[:size], *(rows[place : place + 1] for place in range(len(rows)))):
+                try:
+                    raw = self._raw(groups.feeds, some, size)
+                    return Trial(raw, take_rows(self._per_record(self._bound(raw), size), np.arange(len(some)))), failures
+                except self._errors as error:
+                    failures[int(some[0])] = _failure("infer", error, 1)
+        return None, failures
+
+    def try_empty(self) -> Trial | None:
+        """Calls the module with zeros, empty texts and black images; None where it does not take them."""
+        size = self._call.sizes[0]
+        raw = {binding.input: _neutral(binding, size) for binding in self._call.bindings}
+        try:
+            return Trial(raw, self._per_record(self._bound(raw), size))
+        except self._errors:
+            return None
+
+    def output_shapes(self, trial: Trial) -> dict[str, OutputShape]:
+        """What is known of each output: sizes that TensorFlow proves for every call of this shape; the others vary."""
+        import tensorflow as tf
+
+        specs = {
+            name: tf.TensorSpec(array.shape, tf.string if array.dtype == object else array.dtype)
+            for name, array in trial.raw.items()
+        }
+        static = self._bound.output_shapes(specs)
+        shapes = {}
+        for name, value in trial.outputs.items():
+            kind = self._bound.signature.outputs[name].kind
+            found = () if isinstance(value, Ragged) else value.shape[1:]
+            proven = static[name]
+            if isinstance(value, np.ndarray) and proven is not None:
+                # A static shape has the batch dimension too, but for modules that take one record without it.
+                record = proven[len(proven) - len(found) :]
+                found = tuple(record)
+            elif proven is None:
+                found = tuple(None for _ in found)
+            values = value.values if isinstance(value, Ragged) else value
+            dtype = "string" if values.dtype == object else str(values.dtype)
+            shapes[name] = OutputShape(name, dtype, kind, found, value)
+        return shapes
+
+    def _feeds(self, batch: Chunk) -> list[Feed]:
+        feeds = []
+        for binding in self._call.bindings:
+            column = batch.records if binding.column == RECORD else batch.columns.column(binding.column)
+            feeds.append(gather(binding, column))
+        return feeds
+
+    def _outputs(self, feeds: Sequence[Feed], rows: Rows, size: int) -> Outputs:
+        raw = self._raw(feeds, rows, size)
+        return take_rows(self._per_record(self._bound(raw), size), np.arange(len(rows)))
+
+    def _raw(self, feeds: Sequence[Feed], rows: Rows, size: int) -> dict[str, Array]:
+        padded = np.resize(rows, size)
+        return {feed.binding.input: feed.take(padded) for feed in feeds}
+
+    def _per_record(self, outputs: Outputs, size: int) -> Outputs:
+        """Gives outputs of a call with one record the batch dimension that they may lack, and checks that of others."""
+        arrays = [value for value in outputs.values() if isinstance(value, np.ndarray)]
+        if self._call.fixed == 0 or (size == 1 and any(a.ndim == 0 or len(a) != 1 for a in arrays)):
+            return {name: v[np.newaxis] if isinstance(v, np.ndarray) else v for name, v in outputs.items()}
+        for name, value in outputs.items():
+            count = rows_in(value)
+            if count != size:
+                raise ModuleError(
+                    f"output {name} of signature {self._call.signature} has {count} rows for a call with {size} records: "
+                    f"it is no output for each record; choose others"
+                )
+        return outputs
+
+    def _isolate(
+        self,
+        feeds: Sequence[Feed],
+        rows: Rows,
+        size: int,
+        parts: list[tuple[Rows, list[pa.Array]]],
+        failures: dict[int, Failure],
+    ) -> None:
+        waiting: list[tuple[Rows, int]] = [(rows, 1)]
+        while waiting:
+            some, attempt = waiting.pop()
+            try:
+                outputs = self._outputs(feeds, some, size)
+            except self._errors as error:
+                if len(some) == 1:
+                    failures[int(some[0])] = _failure("infer", error, attempt)
+                    continue
+                middle = len(some) // 2
+                waiting += [(some[middle:], attempt + 1), (some[:middle], attempt + 1)]
+                continue
+            self._encode(outputs, some, parts, failures)
+
+    def _encode(
+        self, outputs: Outputs, rows: Rows, parts: list[tuple[Rows, list[pa.Array]]], failures: dict[int, Failure]
+    ) -> None:
+        try:
+            parts.append((rows, self._task.encode(outputs)))
+        except RecordError as error:
+            if len(rows) == 1:
+                failures[int(rows[0])] = _failure(error.stage, error, 1)
+                return
+            middle = len(rows) // 2
+            self._encode(take_rows(outputs, np.arange(middle)), rows[:middle], parts, failures)
+            self._encode(take_rows(outputs, np.arange(middle, len(rows))), rows[middle:], parts, failures)
+
+
+class _Groups:
+    """Records whose tensors can be stacked."""
+
+    def __init__(self, feeds: list[Feed]) -> None:
+        self.feeds = feeds
+        self.problems: dict[int, str] = {}
+        for feed in feeds:
+            for row, reason in feed.problems.items():
+                self.problems.setdefault(row, f"column {feed.binding.column} {reason}")
+
+    def rows(self, count: int) -> list[Rows]:
+        """The good records, ascending, in groups of equal shape, in the order of their first record."""
+        good = np.setdiff1d(np.arange(count), np.fromiter(self.problems, np.int64, len(self.problems)))
+        varying = [feed.lengths[good] for feed in self.feeds if not feed.uniform]
+        if not varying or not len(good):
+            return [good] if len(good) else []
+        _, first, group = np.unique(np.stack(varying), axis=1, return_index=True, return_inverse=True)
+        return [good[group.ravel() == each] for each in np.argsort(first, kind="stable")]
+
+
+def _merge(parts: list[tuple[Rows, list[pa.Array]]], failures: dict[int, Failure]) -> Inferred:
+    if not parts:
+        return Inferred(np.empty(0, np.int64), [], failures)
+    if len(parts) == 1:
+        return Inferred(parts[0][0], parts[0][1], failures)
+    rows = np.concatenate([part[0] for part in parts])
+    order = np.argsort(rows, kind="stable")
+    columns = [pa.concat_arrays(pieces) for pieces in zip(*(part[1] for part in parts), strict=True)]
+    if np.any(np.diff(rows) < 0):
+        columns = [column.take(pa.array(order)) for column in columns]
+    return Inferred(rows[order], columns, failures)
+
+
+def rows_in(output: Output) -> int:
+    """The number of rows of an output; 0 for a scalar."""
+    if isinstance(output, Ragged):
+        return len(output)
+    return len(output) if output.ndim else 0
+
+
+def take_rows(outputs: Mapping[str, Output], rows: Rows) -> dict[str, Any]:
+    """Some rows, ascending and without gaps, of each output."""
+    window = slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
+    return {name: value[window] for name, value in outputs.items()}
+
+
+_BLACK_PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+"""A grey PNG image of one black pixel."""
+
+
+def _neutral(binding: Binding, size: int) -> Array:
+    if binding.dtype == "string":
+        return np.full(size, _BLACK_PIXEL if binding.pixels is not None else b"", object)
+    return np.zeros((size, *(1 if each is None else each for each in binding.shape or ())), binding.dtype)
+
+
+def _failure(stage: str, error: Exception, attempts: int) -> Failure:
+    # The first line says what; TensorFlow adds the graph's node and trace below it.
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return Failure(stage, reason, "".join(traceback.format_exception(error)), attempts)

@@ -1,0 +1,144 @@
+"""What a run has to do: the corpus as it is, against the table as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from beamhub import storage
+from beamhub.corpus.listing import Corpus, list_corpus
+from beamhub.corpus.shards import Shard
+from beamhub.engine.settle import settle
+from beamhub.engine.shard import WorkItem
+from beamhub.engine.tablespec import FORMAT_VERSION, TableSpec
+from beamhub.errors import TableError, UsageError
+from beamhub.features.lineage import read_document
+from beamhub.features.paths import META, VersionPaths
+from beamhub.features.state import VersionState
+from beamhub.modules.inspect import ModuleInfo, inspect_module
+from beamhub.spec import Job
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, before it begins.
+
+    `todo` are the shards to compute, `changes` those to commit (`todo`, and what an earlier run finished and did not
+    commit), `gone` the corpus files whose rows leave. `is_new` says that the version has no spec yet.
+    """
+
+    job: Job
+    info: ModuleInfo
+    corpus: Corpus
+    spec: TableSpec
+    paths: VersionPaths
+    todo: Sequence[WorkItem]
+    changes: Sequence[Shard]
+    gone: Sequence[str]
+    is_new: bool
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing to compute, nothing to commit."""
+        return not (self.todo or self.changes or self.gone)
+
+
+def make_plan(job: Job) -> Plan:
+    """Looks at module, corpus and table, and decides what to do. Writes nothing.
+
+    Raises:
+        InputError, UsageError: any of the three cannot be used, or they do not go together.
+    """
+    out = storage.absolute(job.out)
+    known = read_specs(out)
+    info = inspect_module(job.module)
+    job = replace(job, module=handle_for_workers(job.module))
+    info = replace(info, handle=job.module)
+    corpus = list_corpus(job.corpus, job.corpus_root)
+    spec = _same_request(job, info, corpus, known)
+    if spec is None:
+        spec = settle(job, info, corpus)
+        spec = known.get(spec.version, spec)
+    _check_batch_size(job, spec)
+    corpus = _below_root(job, corpus, spec)
+    paths = VersionPaths(out, spec.version)
+    state = VersionState.load(paths)
+    changes = [shard for shard in corpus.shards if not state.committed(shard)]
+    todo = [WorkItem(shard, state.waits(shard)) for shard in changes if state.done(shard) is None]
+    listed = {shard.relative for shard in corpus.shards}
+    gone = sorted(name for name in state.manifest.relatives if name not in listed and corpus.covers(name))
+    return Plan(job, info, corpus, spec, paths, todo, changes, gone, spec.version not in known)
+
+
+def handle_for_workers(handle: str) -> str:
+    """The handle as every worker process would write it: a local path made absolute, a URL as it is."""
+    return storage.absolute(handle) if storage.is_local(handle) else handle
+
+
+def read_specs(out: str) -> dict[str, TableSpec]:
+    """The specs of the versions in an output folder, by version; empty for a folder that is not there yet.
+
+    Raises:
+        TableError: the folder holds something else, or a table of a newer format.
+    """
+    found = {}
+    for file in storage.match(storage.join(out, "v=*", META, "spec.json")):
+        document = read_document(file.path)
+        if document["format_version"] > FORMAT_VERSION:
+            raise TableError(
+                f"{file.path}: table format {document['format_version']} was written by a newer beamhub, this one knows "
+                f"{FORMAT_VERSION}: upgrade beamhub"
+            )
+        spec = TableSpec.from_json(document)
+        found[document["version"]] = spec
+    if not found:
+        _check_empty(out)
+    return found
+
+
+def _check_empty(out: str) -> None:
+    if storage.info(out) is not None:
+        raise TableError(f"{out}: is a file; --out names a folder, which is made where there is none")
+    other = next((file.path for file in storage.list_files(out) if f"/{META}/" not in file.path), None)
+    if other is not None:
+        raise TableError(f"{out}: holds something else than a feature table ({other}); give an empty or a new folder")
+
+
+def _same_request(job: Job, info: ModuleInfo, corpus: Corpus, known: dict[str, TableSpec]) -> TableSpec | None:
+    """The spec that an earlier run settled for the same request, so that types seen in the data stay as they were."""
+    request = job.request()
+    for spec in known.values():
+        if spec.request == request and spec.call.digest == info.digest and spec.corpus_format == corpus.format:
+            # The same content may lie elsewhere by now.
+            return replace(spec, call=replace(spec.call, handle=info.handle))
+    return None
+
+
+def _check_batch_size(job: Job, spec: TableSpec) -> None:
+    if job.batch_size is not None and job.batch_size != spec.call.batch_size:
+        raise UsageError(
+            f"--batch-size {job.batch_size}: version {spec.version} was begun with {spec.call.batch_size}, and another changes "
+            f"the last bits of its vectors: leave the flag out, or give another --out"
+        )
+
+
+def _below_root(job: Job, corpus: Corpus, spec: TableSpec) -> Corpus:
+    """The corpus with its shards named below the version's own root."""
+    if corpus.root == spec.corpus_root:
+        return corpus
+    if job.corpus_root is not None or not f"{corpus.root}/".startswith(f"{spec.corpus_root}/"):
+        raise UsageError(
+            f"corpus root {corpus.root}: version {spec.version} names its shards below {spec.corpus_root}; give a corpus below "
+            f"it, or another --out"
+        )
+    return list_corpus(job.corpus, spec.corpus_root)
+
+
+def describe_limits(job: Job) -> dict[str, Any]:
+    """The limits of a commit, for the run's papers."""
+    return {
+        "max_dead_fraction": job.max_dead_fraction,
+        "max_dead_rows": job.max_dead_rows,
+        "allow_failed": job.allow_failed,
+    }

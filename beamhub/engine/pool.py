@@ -1,0 +1,115 @@
+"""What a process holds once, however many threads and steps use it: its modules and its compute threads.
+
+A DoFn's `setup` acquires; what no DoFn holds any more is freed, but for the module used last, which the next bundle may
+want again.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from beamhub.engine.inference import Inference
+from beamhub.engine.tablespec import Call, TableSpec
+from beamhub.engine.threads import configure_tensorflow, cores
+from beamhub.errors import ModuleError
+from beamhub.modules.signatures import choose_signature
+from beamhub.tasks import Task
+from beamhub.tasks.prepare import make_prepare, parse_constants
+
+
+class ComputePool:
+    """A module that is loaded and bound, and the threads that call it."""
+
+    def __init__(
+        self, module: Any, inference: Inference, executor: ThreadPoolExecutor, threads: int, tensorflow: str
+    ) -> None:
+        # Held so that other pools of the process find it.
+        self.module = module
+        self.inference = inference
+        self.executor = executor
+        self.threads = threads
+        self.tensorflow = tensorflow
+
+
+class _Once:
+    """Makes one value for each key, even when several threads ask at once; forgets values that nobody holds."""
+
+    def __init__(self) -> None:
+        self._values: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
+        self._locks: dict[Any, threading.Lock] = {}
+        self._lock = threading.Lock()
+        self._last: Any = None
+
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            value = self._values.get(key)
+            if value is None:
+                value = make()
+                self._values[key] = value
+            self._last = value
+            return value
+
+
+_modules = _Once()
+_pools = _Once()
+_executors = _Once()
+
+
+def acquire_module(handle: str, digest: str, tags: tuple[str, ...]) -> Any:
+    """The loaded module with that content, loaded once for the process.
+
+    Raises:
+        ModuleError: it cannot be had, or what the handle names now has another digest.
+    """
+
+    def load() -> Any:
+        from beamhub.modules.digest import module_digest
+        from beamhub.modules.load import load_module
+        from beamhub.modules.resolve import resolve
+
+        path = resolve(handle)
+        found = module_digest(path)
+        if found != digest:
+            raise ModuleError(f"module {handle} is {found}, the table wants {digest}: it was changed since the run began")
+        return load_module(path, tags)
+
+    return _modules.get((digest, tags), load)
+
+
+def acquire_pool(spec: TableSpec, threads: int | None = None) -> ComputePool:
+    """The compute pool for a version's spec: made once for the process.
+
+    Args:
+        spec: what to run.
+        threads: compute threads; by default as many as there are cores. Pools of one process share them.
+
+    Raises:
+        ModuleError: the module cannot be loaded or bound.
+    """
+    count = threads or cores()
+
+    def make() -> ComputePool:
+        tensorflow = configure_tensorflow()
+        executor = _executors.get(count, lambda: ThreadPoolExecutor(count, thread_name_prefix="beamhub-compute"))
+        module = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
+        return ComputePool(module, bind_inference(module, spec.call, spec.task), executor, count, tensorflow)
+
+    pool: ComputePool = _pools.get((spec.version, spec.call.digest, spec.call.batch_size, count), make)
+    return pool
+
+
+def bind_inference(module: Any, call: Call, task: Task) -> Inference:
+    """A loaded module, bound to the signature, the outputs and the preprocessing that a task wants."""
+    import tensorflow as tf
+
+    signature = choose_signature(module.variant, call.signature, call.handle)
+    constants = parse_constants(call.constants, signature)
+    prepare = make_prepare(call.bindings, constants, signature, call.batched)
+    bound = module.bind(call.signature, task.wanted, prepare)
+    return Inference(bound, call, task, (tf.errors.OpError, ValueError))

@@ -1,0 +1,119 @@
+"""How a table stands against its corpus, and one shard of it by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from beamhub.corpus.listing import Corpus, list_corpus
+from beamhub.corpus.shards import Shard
+from beamhub.engine.pool import acquire_pool
+from beamhub.engine.shard import WorkItem, compute_shard
+from beamhub.engine.tablespec import TableSpec
+from beamhub.engine.worklist import RunPapers, last_run
+from beamhub.errors import CorpusError, ShardsFailedError
+from beamhub.features.lineage import read_document
+from beamhub.features.paths import VersionPaths
+from beamhub.features.state import VersionState
+
+_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Shards of the corpus by how they stand, and records of the committed table.
+
+    `done` are committed or finished; `uncommitted` of them wait for a commit. `deleted` counts corpus files whose rows are
+    in the table but which are gone. `failures` are (file, reason).
+    """
+
+    version: str
+    generation: int
+    corpus: str
+    done: int
+    uncommitted: int
+    missing: int
+    stale: int
+    failed: int
+    deleted: int
+    read: int
+    produced: int
+    dead: int
+    skipped: int
+    rows: int
+    failures: Sequence[tuple[str, str]]
+
+
+def standing(paths: VersionPaths) -> Standing:
+    """Compares the corpus of the last run, as it is now, with the table.
+
+    Raises:
+        CorpusError: the corpus is not there any more.
+    """
+    state = VersionState.load(paths)
+    corpus = _corpus(paths)
+    stands = Counter(state.standing(shard) for shard in corpus.shards)
+    failed = [(shard.relative, found.reason) for shard in corpus.shards if (found := state.failed(shard)) is not None]
+    listed = {shard.relative for shard in corpus.shards}
+    totals = state.manifest.root.totals
+    return Standing(
+        paths.version,
+        state.manifest.generation,
+        corpus.pattern,
+        stands["done"],
+        stands["done"] - sum(state.committed(shard) for shard in corpus.shards),
+        stands["missing"],
+        stands["stale"],
+        stands["failed"],
+        sum(corpus.covers(name) for name in state.manifest.relatives - listed),
+        totals.read,
+        totals.produced,
+        totals.dead,
+        totals.skipped,
+        totals.rows,
+        failed[:_NAMED],
+    )
+
+
+def describe(found: Standing) -> str:
+    """The standing, for people."""
+    lines = [
+        f"version {found.version}, generation {found.generation}, of {found.corpus}",
+        f"  shards    {found.done:,} done ({found.uncommitted:,} not committed), {found.missing:,} missing, "
+        f"{found.stale:,} stale, {found.failed:,} failed",
+        f"  records   {found.read:,} read = {found.produced:,} produced + {found.dead:,} dead + {found.skipped:,} skipped",
+        f"  rows      {found.rows:,} committed",
+    ]
+    if found.deleted:
+        lines.append(f"  deleted   {found.deleted:,} corpus files are gone; their rows leave at the next commit")
+    return "\n".join([*lines, *(f"  failed    {name}: {reason}" for name, reason in found.failures)])
+
+
+def run_shard(paths: VersionPaths, name: str) -> str:
+    """Computes one shard with the code that workers run, and says what came of it.
+
+    Raises:
+        CorpusError: no such shard.
+        ShardsFailedError: it failed.
+    """
+    spec = TableSpec.from_json(read_document(paths.spec))
+    state = VersionState.load(paths)
+    shard = _find(_corpus(paths), name)
+    result = compute_shard(WorkItem(shard, state.waits(shard)), spec, paths, acquire_pool(spec))
+    if result.outcome != "done":
+        raise ShardsFailedError(f"shard {shard.id} ({shard.path}) {result.outcome}: {result.reason}")
+    return f"shard {shard.id} ({shard.path}) done: {result.read:,} read, {result.produced:,} produced, {result.dead:,} dead"
+
+
+def _find(corpus: Corpus, name: str) -> Shard:
+    for shard in corpus.shards:
+        if name in (shard.id, shard.relative, shard.path):
+            return shard
+    raise CorpusError(f"no shard {name!r} in {corpus.pattern}; give an id, or a path below {corpus.root}")
+
+
+def _corpus(paths: VersionPaths) -> Corpus:
+    papers = RunPapers(paths, last_run(paths))
+    root = read_document(paths.spec)["corpus_root"]
+    return list_corpus(read_document(papers.path("run.json"))["corpus"], root)

@@ -1,0 +1,153 @@
+"""A run's papers: what it has to compute, what it has to commit, and how it ended.
+
+    runs/RUN/worklist-00000.arrow   shards to compute, for the pipeline
+    runs/RUN/changes.arrow          shards to commit, those of an earlier run that died included
+    runs/RUN/run.json               options, corpus, files that are gone, limits
+    runs/RUN/outcome.json           what the commit did, or why it did not
+"""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beamhub import storage
+from beamhub.corpus.shards import Shard
+from beamhub.engine.shard import WorkItem
+from beamhub.errors import BeamhubError, DeadLetterLimitError, ShardsFailedError, TableError
+from beamhub.features.commit import CommitOutcome, commit
+from beamhub.features.formats import format_of
+from beamhub.features.keys import repeated_keys
+from beamhub.features.ledger import decode_table, encode_table
+from beamhub.features.lineage import encode_document, read_document
+from beamhub.features.paths import VersionPaths
+from beamhub.features.reconcile import Limits
+from beamhub.features.state import VersionState
+from beamhub.features.table import open as open_table
+
+SHARDS_PER_FILE = 10_000
+
+EXAMPLES = 5
+"""Files without keys, and repeated keys, that a summary names."""
+
+_ITEMS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("relative", pa.string()),
+        ("size", pa.int64()),
+        ("token", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("pending", pa.bool_()),
+    ]
+)
+
+_REFUSALS: dict[str, type[BeamhubError]] = {
+    each.__name__: each for each in (BeamhubError, TableError, DeadLetterLimitError, ShardsFailedError)
+}
+
+
+def new_run_id(now: datetime.datetime) -> str:
+    """A name that sorts by time and that no other run has."""
+    return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True)
+class RunPapers:
+    """The files of one run."""
+
+    paths: VersionPaths
+    run: str
+
+    def path(self, name: str) -> str:
+        """A file of the run."""
+        return storage.join(self.paths.runs, self.run, name)
+
+    def write(self, todo: Sequence[WorkItem], changes: Sequence[Shard], document: dict[str, Any]) -> list[str]:
+        """Writes what the run has to do; returns the paths of the worklist files.
+
+        The largest shards come first: what is left at the end, when workers run dry, is small.
+        """
+        ordered = sorted(todo, key=lambda item: (-item.shard.size, item.shard.path, item.shard.start))
+        worklists = []
+        for start in range(0, len(ordered), SHARDS_PER_FILE):
+            path = self.path(f"worklist-{start // SHARDS_PER_FILE:05d}.arrow")
+            storage.write_bytes(path, encode_table(_to_table(ordered[start : start + SHARDS_PER_FILE])))
+            worklists.append(path)
+        storage.write_bytes(self.path("changes.arrow"), encode_table(_to_table([WorkItem(shard) for shard in changes])))
+        storage.write_bytes(self.path("run.json"), encode_document(document))
+        return worklists
+
+
+def _to_table(items: Sequence[WorkItem]) -> pa.Table:
+    return pa.Table.from_pylist([{**asdict(item.shard), "pending": item.pending} for item in items], schema=_ITEMS)
+
+
+def read_worklist(path: str) -> Iterator[WorkItem]:
+    """The shards of a worklist file."""
+    for row in decode_table(storage.read_bytes(path), path).to_pylist():
+        pending = row.pop("pending")
+        yield WorkItem(Shard(**row), pending)
+
+
+def commit_run(paths: VersionPaths, run: str) -> CommitOutcome | None:
+    """Commits what a run had to commit, and leaves the outcome in its papers.
+
+    Called by the pipeline's last step, by the launcher that waits, and by `beamhub commit`: doing it twice is doing it once.
+    A refusal is left in the papers, for the launcher to raise (`read_outcome`); None is returned.
+    """
+    papers = RunPapers(paths, run)
+    document = read_document(papers.path("run.json"))
+    changes = [item.shard for item in read_worklist(papers.path("changes.arrow"))]
+    try:
+        outcome = commit(paths, changes, document["gone"], VersionState.load(paths).result, Limits(**document["limits"]), run)
+    except BeamhubError as error:
+        refusal = {"refused": type(error).__name__, "message": str(error)}
+        storage.write_bytes(papers.path("outcome.json"), encode_document(refusal))
+        return None
+    document = {**asdict(outcome), "keys": _check_keys(paths) if document["key"] is not None else None}
+    storage.write_bytes(papers.path("outcome.json"), encode_document(document))
+    return outcome
+
+
+def _check_keys(paths: VersionPaths) -> dict[str, Any]:
+    """Null and repeated keys of the whole table, with examples."""
+    table = open_table(paths.out, paths.version)
+    if not table.files:
+        return {"null": 0, "null_files": [], "repeated": 0, "examples": []}
+    table_format = format_of(table.files[0])
+    repeated = repeated_keys(table.files, lambda file: table_format.read_keys(file, table.schema), table.rows)
+    without = table.manifest.entries.filter(pc.greater(table.manifest.entries.column("null_keys"), 0))
+    relative = dict(zip(table.files, table.manifest.ordered.column("relative").to_pylist(), strict=True))
+    return {
+        "null": table.totals.null_keys,
+        "null_files": without.column("relative").to_pylist()[:EXAMPLES],
+        "repeated": repeated.count,
+        "examples": [[str(key), relative[first], relative[other]] for key, first, other in repeated.examples],
+    }
+
+
+def read_outcome(paths: VersionPaths, run: str) -> dict[str, Any]:
+    """What a run's commit did.
+
+    Raises:
+        BeamhubError: the commit refused; of the type that it raised, with its message.
+    """
+    document = read_document(RunPapers(paths, run).path("outcome.json"))
+    if "refused" in document:
+        raise _REFUSALS.get(document["refused"], BeamhubError)(document["message"])
+    return document
+
+
+def last_run(paths: VersionPaths) -> str:
+    """The run that began last. Raises TableError where none has."""
+    runs = [file.path.split("/")[-2] for file in storage.match(storage.join(paths.runs, "*", "run.json"))]
+    if not runs:
+        raise TableError(f"{paths.root}: no run has begun here; run the job first")
+    return max(runs)

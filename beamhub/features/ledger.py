@@ -1,0 +1,227 @@
+"""What became of each shard: results, and the ledger that workers leave them in.
+
+A ledger file is an Arrow IPC file with many results. Files are only ever added, under names of their own, so
+workers need no lock; a commit deletes those whose results the manifest holds.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from types import TracebackType
+from typing import Literal, Self
+
+import pyarrow as pa
+
+from beamhub import storage
+from beamhub.corpus.shards import Shard
+from beamhub.errors import TableError
+from beamhub.features.paths import VersionPaths
+from beamhub.features.steps import step
+
+Outcome = Literal["done", "failed", "stale"]
+
+READERS = 16
+"""Threads that fetch small files: what bounds them is latency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Records of a shard: `read` = `produced` + `dead` + `skipped`; `null_keys` of those produced have no
+    key."""
+
+    read: int
+    produced: int
+    dead: int = 0
+    skipped: int = 0
+    null_keys: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """What became of a shard.
+
+    `shard` is its id; `relative`, `start`, `end` and `token` are the shard's. `file` is the name of the data
+    file below the version folder, `rows`, `bytes` and `checksum` (CRC-32C, 8 hex digits) are that file's, and
+    `pending` says that it waits for its commit. A shard that is not done has no file, and a `reason`.
+    """
+
+    shard: str
+    relative: str
+    start: int
+    end: int
+    token: str
+    outcome: Outcome
+    file: str = ""
+    read: int = 0
+    produced: int = 0
+    dead: int = 0
+    skipped: int = 0
+    rows: int = 0
+    bytes: int = 0
+    checksum: str = ""
+    null_keys: int = 0
+    reason: str = ""
+    pending: bool = False
+
+    @classmethod
+    def not_done(cls, shard: Shard, outcome: Literal["failed", "stale"], reason: str) -> Self:
+        """The result of a shard that failed, or whose input changed while it was read."""
+        return cls(shard.id, shard.relative, shard.start, shard.end, shard.token, outcome, reason=reason)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every record read is accounted for."""
+        return self.read == self.produced + self.dead + self.skipped
+
+
+RESULT_SCHEMA = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("relative", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("token", pa.string()),
+        ("outcome", pa.string()),
+        ("file", pa.string()),
+        ("read", pa.int64()),
+        ("produced", pa.int64()),
+        ("dead", pa.int64()),
+        ("skipped", pa.int64()),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("checksum", pa.string()),
+        ("null_keys", pa.int64()),
+        ("reason", pa.string()),
+        ("pending", pa.bool_()),
+    ]
+)
+
+
+def results_to_table(results: Iterable[ShardResult], schema: pa.Schema = RESULT_SCHEMA) -> pa.Table:
+    """One row for each result; `schema` may leave columns out."""
+    return pa.Table.from_pylist([asdict(result) for result in results], schema=schema)
+
+
+def table_to_results(table: pa.Table) -> list[ShardResult]:
+    """The results that a table of any subset of the columns holds; an outcome that is not there is "done"."""
+    return [ShardResult(**{"outcome": "done"} | row) for row in table.to_pylist()]
+
+
+def encode_table(table: pa.Table) -> bytes:
+    """The table as an Arrow IPC file; equal tables give equal bytes, however they were chunked."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(sink, table.schema, options=options) as writer:
+        writer.write_table(table.combine_chunks())
+    return bytes(sink.getvalue())
+
+
+def decode_table(data: bytes, path: str) -> pa.Table:
+    """The table of an Arrow IPC file. Raises TableError when it is not one; `path` is for the message."""
+    try:
+        with pa.ipc.open_file(pa.BufferReader(data)) as reader:
+            return reader.read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TableError(f"{path}: not a whole Arrow file ({error}); restore or delete it") from error
+
+
+@dataclass
+class Ledger:
+    """All results that workers left, by ledger file (its whole path)."""
+
+    files: dict[str, pa.Table]
+    _rows: dict[str, list[ShardResult]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Sorts the results by shard."""
+        for table in self.files.values():
+            for result in table_to_results(table):
+                self._rows.setdefault(result.shard, []).append(result)
+
+    @classmethod
+    def read(cls, paths: Iterable[str]) -> Self:
+        """Reads ledger files; one that a commit deletes meanwhile is left out, for the manifest has what it
+        held."""
+
+        def load(path: str) -> pa.Table | None:
+            try:
+                return decode_table(storage.read_bytes(path), path)
+            except FileNotFoundError:
+                return None
+
+        names = sorted(paths)
+        with ThreadPoolExecutor(READERS) as pool:
+            tables = pool.map(load, names)
+            return cls({name: table for name, table in zip(names, tables, strict=True) if table is not None})
+
+    def of(self, shard: str) -> Sequence[ShardResult]:
+        """All results of a shard id, in no order."""
+        return self._rows.get(shard, ())
+
+    def best(self, shard: str, token: str) -> ShardResult | None:
+        """The result of a shard with this token: a done one if there is any."""
+        found = [result for result in self.of(shard) if result.token == token]
+        return next((result for result in found if result.outcome == "done"), found[-1] if found else None)
+
+    def results(self) -> Iterable[ShardResult]:
+        """All results."""
+        return (result for results in self._rows.values() for result in results)
+
+
+class LedgerWriter:
+    """Gathers a worker's results and writes them as ledger files, `most` at a time or when the oldest is
+    `age` seconds old.
+
+    A result that is lost with its worker costs the next run a look into a data file's footer, so a few may
+    wait; one bundle ends with `flush`. Not for several threads: each has its own. As a context manager it
+    flushes at the end.
+    """
+
+    def __init__(
+        self,
+        paths: VersionPaths,
+        most: int = 200,
+        age: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` tells seconds."""
+        self._paths = paths
+        self._most = most
+        self._age = age
+        self._clock = clock
+        self._name = uuid.uuid4().hex
+        self._written = 0
+        self._waiting: list[ShardResult] = []
+        self._oldest = 0.0
+
+    def add(self, result: ShardResult) -> None:
+        """Takes a result, and writes what has gathered when that is many or old."""
+        if not self._waiting:
+            self._oldest = self._clock()
+        self._waiting.append(result)
+        if len(self._waiting) >= self._most or self._clock() - self._oldest >= self._age:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what has gathered. Raises OSError when it cannot; the results are kept then."""
+        if not self._waiting:
+            return
+        step("ledger")
+        path = storage.join(self._paths.ledger, f"{self._name}-{self._written}.arrow")
+        storage.write_bytes(path, encode_table(results_to_table(self._waiting)))
+        self._written += 1
+        self._waiting.clear()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Flushes, after an error too: what is finished is finished."""
+        self.flush()

@@ -1,0 +1,101 @@
+"""A job from its fields to its summary: plan, compute, commit, report."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import beamhub
+from beamhub import report
+from beamhub.engine.planning import Plan, describe_limits, make_plan
+from beamhub.engine.worklist import RunPapers, commit_run, new_run_id, read_outcome
+from beamhub.errors import TableError
+from beamhub.features.lineage import write_once
+from beamhub.runners import compute_threads, make_options, run_pipeline
+from beamhub.spec import Job
+
+PINS = ("apache-beam", "numpy", "pyarrow", "tensorflow", "tfx-bsl")
+"""Packages whose versions can change the bytes of a table."""
+
+
+def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
+    """Runs a job to its end.
+
+    Returns:
+        The summary, as text.
+
+    Raises:
+        BeamhubError: with the exit status that the command line gives; whatever is raised, what was committed before is
+            unchanged, and finished shards are kept for the next run.
+    """
+    started = time.monotonic()
+    options = make_options(beam_arguments)
+    plan = make_plan(job)
+    for warning in plan.corpus.warnings:
+        print(f"beamhub: warning: {warning}", file=sys.stderr)
+    if job.limit is not None:
+        from beamhub.engine.canary import canary
+
+        return report.canary(plan, canary(plan.spec, plan.corpus, job.limit))
+    if job.dry_run:
+        return report.dry_run(plan)
+    if plan.is_done:
+        return report.nothing_to_do(plan)
+    run, worklists = _begin(plan, beam_arguments)
+    if worklists:
+        from beamhub.transforms import ComputeTable
+
+        run_pipeline(options, ComputeTable(plan.spec, plan.paths.out, run, compute_threads(options)), worklists)
+    else:
+        commit_run(plan.paths, run)
+    return report.finished(plan, read_outcome(plan.paths, run), time.monotonic() - started)
+
+
+def _begin(plan: Plan, beam_arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Writes the version's documents and the run's papers."""
+    now = datetime.datetime.now(datetime.UTC)
+    run = new_run_id(now)
+    papers = RunPapers(plan.paths, run)
+    document = {
+        "started": now.isoformat(timespec="seconds"),
+        "job": {"task": plan.job.task, **{name: value for name, value in vars(plan.job).items() if value not in (None, ())}},
+        "beam": list(beam_arguments),
+        "corpus": plan.corpus.pattern,
+        "key": plan.spec.key,
+        "gone": list(plan.gone),
+        "limits": describe_limits(plan.job),
+        "shards": len(plan.todo),
+    }
+    try:
+        write_once(plan.paths.spec, plan.spec.to_json())
+        write_once(plan.paths.lineage, _lineage(plan))
+        return run, papers.write(plan.todo, plan.changes, document)
+    except OSError as error:
+        raise TableError(f"{plan.paths.out} cannot be written ({error}): give a folder that can be") from error
+
+
+def _lineage(plan: Plan) -> dict[str, Any]:
+    """What made the version. The input tokens are in the manifest, one for each shard."""
+    spec = plan.spec
+    return {
+        "version": spec.version,
+        "module": {
+            "handle": spec.call.handle,
+            "digest": spec.call.digest,
+            "format": plan.info.format,
+            "signature": spec.call.signature,
+            "tags": list(spec.call.tags),
+        },
+        "identities": {c["name"]: c["identity"] for c in spec.to_json()["columns"] if c["identity"]},
+        "corpus": {"root": spec.corpus_root, "format": spec.corpus_format, "first_pattern": plan.corpus.pattern},
+        "task": {"kind": spec.task.kind, **spec.task.to_json()},
+        "beamhub": beamhub.__version__,
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PINS},
+        "machine": platform.machine(),
+    }

@@ -1,0 +1,160 @@
+"""A module in memory: loaded once, bound to what is wanted of it, called from any thread.
+
+Imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from beamhub.errors import ModuleError
+from beamhub.modules.check import Given, check_call, check_inputs, check_outputs, dtype_name
+from beamhub.modules.ragged import Output
+from beamhub.modules.signatures import Shape, Signature, Variant, choose_signature
+
+Tensors = dict[str, tf.Tensor]
+Prepare = Callable[[Tensors], Tensors]
+"""From raw tensors, by column, to a signature's inputs, by name; traced into a graph, without AutoGraph."""
+
+
+class BoundSignature(ABC):
+    """A signature with the outputs that are wanted of it and the preparation that comes before.
+
+    May be called from several threads at once.
+    """
+
+    def __init__(self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None) -> None:
+        """`outputs` are of the signature, and in the order that calls return them."""
+        self.signature = signature
+        self.outputs = outputs
+        self._prepare = prepare
+        self._traces = 0
+        self._counting = threading.Lock()
+
+    @property
+    def traces(self) -> int:
+        """How often TensorFlow has traced: once for each new set of raw dtypes and shapes."""
+        return self._traces
+
+    @abstractmethod
+    def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
+        """Prepares the raw arrays, runs the module, and returns the wanted outputs; only these are computed.
+
+        Raises ModuleError where the prepared tensors are not what the signature wants, and
+        `tf.errors.OpError` or ValueError where TensorFlow fails on the values or shapes.
+        """
+
+    @abstractmethod
+    def output_shapes(self, raw_specs: Mapping[str, tf.TensorSpec]) -> dict[str, Shape]:
+        """The outputs' shapes for raw tensors of these dtypes and shapes, found without a run.
+
+        None for a size that is not known before a run, None alone for an unknown rank.
+        """
+
+    def _prepared(self, raw: Tensors) -> Tensors:
+        # Runs while TensorFlow traces, so each new set of shapes is checked, and counted, once.
+        inputs = dict(raw) if self._prepare is None else self._prepare(dict(raw))
+        check_inputs(self.signature, {name: _given(tensor) for name, tensor in inputs.items()})
+        return inputs
+
+    def _counted(self, raw: Tensors) -> Tensors:
+        with self._counting:
+            self._traces += 1
+        return self._prepared(raw)
+
+
+class LoadedModule(ABC):
+    """One variant of a module with its variables in memory.
+
+    `path` is the module's folder; `variant` what it can be asked for, with shapes as far as the loaded graph
+    knows them, which may be further than its files say.
+    """
+
+    def __init__(self, path: str, variant: Variant) -> None:
+        """`variant` is described as it was loaded."""
+        self.path = path
+        self.variant = variant
+        self._calls: dict[tuple[str, tuple[str, ...]], BoundSignature] = {}
+        self._calls_lock = threading.Lock()
+
+    def signature(self, name: str | None = None) -> Signature:
+        """The signature of that name; by default the only one, or 'serving_default', or 'default'."""
+        return choose_signature(self.variant, name, self.path)
+
+    def bind(
+        self, signature: str | None, outputs: Sequence[str] | None = None, prepare: Prepare | None = None
+    ) -> BoundSignature:
+        """A callable that gives the named outputs (all by default), in that order.
+
+        `prepare` makes the signature's inputs of raw tensors, in the same `tf.function` where the module has
+        one. Raises ModuleError for an unknown signature or output, and for sparse or ragged inputs.
+        """
+        chosen = self.signature(signature)
+        wanted = tuple(chosen.outputs if outputs is None else outputs)
+        check_outputs(chosen, wanted)
+        for spec in chosen.inputs.values():
+            if spec.kind != "dense":
+                raise ModuleError(f"{self.path}: input '{spec.name}' is {spec}; only dense inputs can be fed")
+        return self._bind(chosen, wanted, prepare)
+
+    def call(
+        self,
+        signature: str | None,
+        inputs: Mapping[str, npt.ArrayLike] | npt.ArrayLike,
+        outputs: Sequence[str] | None = None,
+    ) -> dict[str, Output]:
+        """One call, without preparation: named inputs, or the lone input of a signature that has one.
+
+        Returns all outputs, or those named. Raises ModuleError where an input is missing or unknown, or its
+        dtype, rank or a size is not what the signature wants.
+
+        >>> module.call("image_feature_vector", {"images": images}, outputs=["default"])
+        """
+        chosen = self.signature(signature)
+        named = inputs if isinstance(inputs, Mapping) else {_lone_input(chosen): inputs}
+        raw = {name: np.asarray(value) for name, value in named.items()}
+        check_call(chosen, raw)
+        return self._call_for(chosen.name, tuple(chosen.outputs if outputs is None else outputs))(raw)
+
+    def _call_for(self, signature: str, outputs: tuple[str, ...]) -> BoundSignature:
+        with self._calls_lock:
+            if (signature, outputs) not in self._calls:
+                self._calls[signature, outputs] = self.bind(signature, outputs)
+            return self._calls[signature, outputs]
+
+    @abstractmethod
+    def _bind(
+        self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None
+    ) -> BoundSignature:
+        """`bind` after its checks."""
+
+
+def to_tensors(raw: Mapping[str, npt.NDArray[Any]]) -> Tensors:
+    """Arrays as tensors; text and bytes, also as objects, become strings."""
+    return {
+        name: tf.convert_to_tensor(array, dtype=tf.string if dtype_name(array) == "string" else None)
+        for name, array in raw.items()
+    }
+
+
+def static_shape(shape: tf.TensorShape) -> Shape:
+    """TensorFlow's static shape as a tuple; None for an unknown rank."""
+    return None if shape.rank is None else tuple(shape.as_list())
+
+
+def _given(tensor: tf.Tensor) -> Given:
+    return Given(tensor.dtype.name, static_shape(tensor.shape))
+
+
+def _lone_input(signature: Signature) -> str:
+    if len(signature.inputs) != 1:
+        names = ", ".join(signature.inputs) or "none"
+        raise ModuleError(f"signature {signature.name}: give its inputs by name: {names}")
+    return next(iter(signature.inputs))

@@ -1,0 +1,13 @@
+"""What somebody else's exception says, in one line."""
+
+from __future__ import annotations
+
+# An error from a running graph begins with a heading and the Python stack that built the graph, and ends with
+# the node.
+_AROUND = ("Graph execution error:", "Detected at node", "<stack traces", "File ", "[[{{")
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an exception's message that says what is wrong, or its type where none does."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line and not line.startswith(_AROUND)), type(error).__name__)

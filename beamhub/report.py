@@ -1,0 +1,109 @@
+"""What a run says at its end. Every number comes from the plan, the outcome in the run's papers, or the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from beamhub.engine.canary import Canary
+from beamhub.engine.planning import Plan
+
+_WIDTH = 100
+
+
+def finished(plan: Plan, outcome: dict[str, Any], seconds: float) -> str:
+    """The summary of a run that committed."""
+    totals, added = outcome["totals"], outcome["added"]
+    lines = [
+        f"{plan.spec.task.kind}: version {plan.spec.version} committed, generation {outcome['generation']}, "
+        f"in {seconds:.1f} s",
+        f"  module    {plan.info.handle} ({plan.info.digest[:19]}), signature {plan.spec.call.signature}",
+        *_inputs(plan),
+        f"  shards    {added['shards']:,} committed in this run, {totals['shards']:,} in the table"
+        + (f", {outcome['removed']:,} replaced or removed" if outcome["removed"] else ""),
+        f"  records   {added['read']:,} read = {added['produced']:,} produced + {added['dead']:,} dead + "
+        f"{added['skipped']:,} skipped",
+        f"  table     {totals['rows']:,} rows, {_size(totals['bytes'])}",
+    ]
+    if added["dead"]:
+        lines.append(f"  dead      {added['dead']:,} dead letters in {plan.paths.dead}")
+    lines += [f"  hole      {hole['relative']}: {hole['reason']}" for hole in outcome["holes"]]
+    lines += _keys(outcome["keys"])
+    return "\n".join([*lines, *how_to_read(plan.paths.root, plan.spec.output_format)])
+
+
+def _inputs(plan: Plan) -> Iterable[str]:
+    for each in plan.spec.call.bindings:
+        what = each.pixels.describe() if each.pixels is not None else each.dtype
+        yield f"  input     {each.input} <- {each.column}: {what}; batches of {plan.spec.call.sizes[0]}"
+    for name, value in plan.spec.call.constants.items():
+        yield f"  input     {name} = {value}"
+    random = plan.info.signature(plan.spec.call.signature, plan.spec.call.tags).stateful_random
+    if random:
+        yield f"  note      the module draws random numbers ({', '.join(random)}): another run gives other values"
+
+
+def _keys(keys: dict[str, Any] | None) -> Iterable[str]:
+    if keys is None:
+        return
+    if keys["null"]:
+        yield f"  keys      {keys['null']:,} records have no key, for example in {', '.join(keys['null_files'])}"
+    if keys["repeated"]:
+        examples = "; ".join(f"{key!r} in {one} and {other}" for key, one, other in keys["examples"])
+        yield f"  keys      {keys['repeated']:,} records repeat a key: {examples}"
+
+
+def how_to_read(root: str, output_format: str) -> list[str]:
+    """The lines that read a version's folder."""
+    if output_format != "parquet":
+        return [f"read it:  beamhub.open({root.rpartition('/')[0]!r}).to_table()"]
+    return [
+        f"pandas:   pd.read_parquet({root!r})",
+        f"DuckDB:   SELECT * FROM read_parquet('{root}/**/*.parquet')",
+    ]
+
+
+def nothing_to_do(plan: Plan) -> str:
+    """The line of a run that found everything done."""
+    shards = len(plan.corpus.shards)
+    lines = [f"nothing to do: version {plan.spec.version} has all {shards:,} shards of {plan.corpus.pattern}"]
+    return "\n".join([*lines, *how_to_read(plan.paths.root, plan.spec.output_format)])
+
+
+def dry_run(plan: Plan) -> str:
+    """What a run would do."""
+    size = sum(item.shard.size for item in plan.todo)
+    lines = [
+        f"dry run of {plan.spec.task.kind}: version {plan.spec.version}"
+        f"{' (new)' if plan.is_new else ''} in {plan.paths.root}",
+        f"  module    {plan.info.handle} ({plan.info.digest[:19]}), signature {plan.spec.call.signature}",
+        *_inputs(plan),
+        f"  compute   {len(plan.todo):,} of {len(plan.corpus.shards):,} shards, {_size(size)} of input",
+        f"  commit    {len(plan.changes):,} shards; {len(plan.gone):,} deleted files leave",
+        *(f"  column    {field.name}: {field.type}" for field in plan.spec.schema),
+    ]
+    return "\n".join([*lines, "nothing was written"])
+
+
+def canary(plan: Plan, found: Canary) -> str:
+    """Values of the first records."""
+    lines = [f"canary of {plan.spec.task.kind}: {found.rows.num_rows:,} rows, {len(found.dead):,} dead letters"]
+    lines += _inputs(plan)
+    for row in found.rows.slice(0, 20).to_pylist():
+        lines += [f"  {name}: {_short(value)}" for name, value in row.items()] + [""]
+    lines += [f"  dead {letter.key}: {letter.stage}: {letter.error}" for letter in found.dead[:20]]
+    return "\n".join([*lines, "nothing was committed"])
+
+
+def _short(value: Any) -> str:
+    text = str([round(each, 6) if isinstance(each, float) else each for each in value[:8]] if isinstance(value, list) else value)
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:,.0f} B" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1024
+    return f"{value:,.1f} TiB"

@@ -1,0 +1,76 @@
+"""What differs between Beam's runners: their options, and how many workers share this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from beamhub.engine.threads import cores
+from beamhub.errors import UsageError
+from beamhub.spec import nearest
+
+LOCAL = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
+
+
+def check_beam_flags(arguments: Sequence[str], ours: Sequence[str]) -> None:
+    """Refuses flags that neither beamhub nor Beam knows; Beam itself only warns.
+
+    Raises:
+        UsageError: naming the flag, and the nearest known one.
+    """
+    parser = _beam_parser()
+    _, unknown = parser.parse_known_args(list(arguments))
+    if unknown:
+        known = [option for action in parser._actions for option in action.option_strings]
+        name = unknown[0].partition("=")[0]
+        raise UsageError(f"unknown flag {unknown[0]}{nearest(name, [*ours, *known])}; see --help")
+
+
+def _beam_parser() -> Any:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    def refuse(message: str) -> None:
+        raise UsageError(f"Beam's flags: {message}")
+
+    found: list[Any] = []
+    PipelineOptions([]).get_all_options(add_extra_args_fn=found.append)
+    parser = found[0]
+    parser.error = refuse
+    return parser
+
+
+def make_options(arguments: Sequence[str]) -> Any:
+    """Beam's options; without `--runner` a job runs in this process, on `FnApiRunner`.
+
+    `DirectRunner` would first try to download Beam's Prism.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+    options = PipelineOptions(list(arguments))
+    standard = options.view_as(StandardOptions)
+    if standard.runner is None:
+        standard.runner = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+    elif standard.runner == "FnApiRunner":
+        standard.runner = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+    return options
+
+
+def compute_threads(options: Any) -> int | None:
+    """Compute threads for each worker process: on this machine, processes share the cores; elsewhere, all of a worker's."""
+    from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+
+    if not str(options.view_as(StandardOptions).runner).rpartition(".")[2].endswith(LOCAL):
+        return None
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode != "multi_processing":
+        return cores()
+    return max(1, cores() // max(1, direct.direct_num_workers or cores()))
+
+
+def run_pipeline(options: Any, table: Any, worklists: Sequence[str]) -> None:
+    """Runs `table`, a `ComputeTable`, over worklist files, and waits for its end."""
+    import apache_beam as beam
+
+    pipeline = beam.Pipeline(options=options)
+    _ = pipeline | "Worklists" >> beam.Create(list(worklists)) | "ComputeTable" >> table
+    pipeline.run().wait_until_finish()

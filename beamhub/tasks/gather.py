@@ -1,0 +1,191 @@
+"""From an Arrow column to the array that is fed, with a check of each record."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beamhub.tasks.binding import Binding
+from beamhub.tasks.columns import is_bytes, is_list
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Feed:
+    """The values of one input for some records.
+
+    `values` is flat; record i has `lengths[i]` of them from `starts[i]` on. `problems` tells what is wrong with a record
+    (row number to reason); such a record must not be taken.
+    """
+
+    binding: Binding
+    values: Array
+    starts: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    problems: dict[int, str] = field(default_factory=dict)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Array:
+        """The tensor of some records, [len(rows), *shape]; their lengths must be equal."""
+        length = int(self.lengths[rows[0]])
+        if len(rows) == rows[-1] - rows[0] + 1 and np.all(np.diff(rows) == 1) and self._contiguous(rows, length):
+            start = int(self.starts[rows[0]])
+            flat = self.values[start : start + len(rows) * length]
+        else:
+            flat = self.values[self.starts[rows][:, None] + np.arange(length)]
+        return flat.reshape(len(rows), *self.shape(length))
+
+    def _contiguous(self, rows: npt.NDArray[np.int64], length: int) -> bool:
+        return int(self.starts[rows[-1]]) - int(self.starts[rows[0]]) == (len(rows) - 1) * length
+
+    def shape(self, length: int) -> tuple[int, ...]:
+        """The shape of a record with that many values."""
+        wanted = self.binding.shape or ()
+        known = math.prod(size for size in wanted if size is not None)
+        return tuple(length // max(known, 1) if size is None else size for size in wanted)
+
+    @property
+    def uniform(self) -> bool:
+        """True where every record has the same shape by its binding."""
+        return None not in (self.binding.shape or ())
+
+
+def gather(binding: Binding, column: pa.Array) -> Feed:
+    """Reads a column into the array that feeds an input.
+
+    Args:
+        binding: what the input wants.
+        column: one row for each record, as the binding's column.
+
+    Returns:
+        The feed, its `problems` naming each record that is null, of a wrong length, or out of range.
+    """
+    feed = _flatten(binding, column)
+    _check_lengths(feed)
+    if binding.dtype != "string":
+        _cast(feed)
+    return feed
+
+
+def _flatten(binding: Binding, column: pa.Array) -> Feed:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    count = len(column)
+    problems = {int(row): "is missing" for row in np.flatnonzero(_nulls(column))}
+    if is_bytes(column.type) and binding.dtype != "string":
+        return _raw_bytes(binding, column, problems)
+    levels: list[npt.NDArray[np.int64]] = []
+    while is_list(column.type):
+        inner = _list_lengths(column)
+        levels.append(inner)
+        column = column.flatten()
+    for row, reason in _irregular(binding, levels):
+        problems.setdefault(row, reason)
+    lengths = levels[-1] if levels else np.ones(count, np.int64)
+    for outer in reversed(levels[:-1]):
+        # Values of a list of lists: the sum over its lists.
+        ends = np.concatenate(([0], np.cumsum(lengths)))
+        stops = np.cumsum(outer)
+        lengths = ends[stops] - ends[stops - outer]
+    if levels and column.null_count:
+        _mark_null_elements(column, lengths, problems)
+    elif not levels and column.null_count:
+        column = pc.fill_null(column, _zero(column.type))
+    starts = np.cumsum(lengths) - lengths
+    return Feed(binding, _values(binding, column), starts, lengths, problems)
+
+
+def _nulls(column: pa.Array) -> npt.NDArray[np.bool_]:
+    nulls: npt.NDArray[np.bool_] = column.is_null().to_numpy(zero_copy_only=False)
+    return nulls
+
+
+def _list_lengths(column: pa.Array) -> npt.NDArray[np.int64]:
+    if pa.types.is_fixed_size_list(column.type):
+        lengths = np.full(len(column), column.type.list_size, np.int64)
+        # flatten() leaves out the values of null lists.
+        lengths[_nulls(column)] = 0
+        return lengths
+    counted = pc.fill_null(pc.list_value_length(column), 0)
+    return counted.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _irregular(binding: Binding, levels: list[npt.NDArray[np.int64]]) -> list[tuple[int, str]]:
+    """Records whose nested lists do not have the sizes wanted, level by level."""
+    shape = binding.shape or ()
+    if len(levels) < 2:
+        return []
+    found: dict[int, str] = {}
+    owner = np.arange(len(levels[0]))
+    for level, lengths in enumerate(levels):
+        for place in np.flatnonzero(lengths != shape[level]):
+            found.setdefault(int(owner[place]), f"has {lengths[place]} values at depth {level + 1}, {shape[level]} wanted")
+        owner = np.repeat(owner, lengths)
+    return list(found.items())
+
+
+def _mark_null_elements(column: pa.Array, lengths: npt.NDArray[np.int64], problems: dict[int, str]) -> None:
+    ends = np.cumsum(lengths)
+    for row in np.unique(np.searchsorted(ends, np.flatnonzero(_nulls(column)), side="right")):
+        problems.setdefault(int(row), "has a null among its values")
+
+
+def _zero(arrow: pa.DataType) -> Any:
+    if is_bytes(arrow):
+        return b"" if not (pa.types.is_string(arrow) or pa.types.is_large_string(arrow)) else ""
+    return False if pa.types.is_boolean(arrow) else 0
+
+
+def _values(binding: Binding, column: pa.Array) -> Array:
+    if binding.dtype == "string":
+        large = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
+        values: Array = column.cast(pa.large_binary() if large else pa.binary()).to_numpy(zero_copy_only=False)
+        return values
+    if column.null_count:
+        column = pc.fill_null(column, _zero(column.type))
+    numbers: Array = column.to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _raw_bytes(binding: Binding, column: pa.Array, problems: dict[int, str]) -> Feed:
+    """Raw pixels in a binary column: one byte a value."""
+    filled = pc.fill_null(column.cast(pa.large_binary()), b"")
+    lengths = pc.binary_length(filled).to_numpy(zero_copy_only=False).astype(np.int64)
+    offsets = np.frombuffer(filled.buffers()[1], np.int64)[filled.offset : filled.offset + len(filled) + 1]
+    data = filled.buffers()[2]
+    values = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    return Feed(binding, values, offsets[:-1], lengths, problems)
+
+
+def _check_lengths(feed: Feed) -> None:
+    shape = feed.binding.shape or ()
+    known = math.prod(size for size in shape if size is not None)
+    if feed.uniform:
+        wrong = np.flatnonzero(feed.lengths != known)
+        wanted = str(known)
+    else:
+        wrong = np.flatnonzero((feed.lengths % max(known, 1) != 0) | (feed.lengths == 0))
+        wanted = f"a multiple of {known}" if known > 1 else "at least 1"
+    for row in wrong:
+        feed.problems.setdefault(int(row), f"has {feed.lengths[row]} values, {wanted} wanted")
+
+
+def _cast(feed: Feed) -> None:
+    wanted = np.dtype(feed.binding.dtype)
+    if feed.values.dtype == wanted:
+        return
+    if feed.binding.narrow or (feed.binding.pixels is not None and wanted == np.uint8):
+        limits = np.iinfo(wanted)
+        outside = np.flatnonzero((feed.values < limits.min) | (feed.values > limits.max))
+        for place in outside:
+            row = int(np.searchsorted(feed.starts + feed.lengths, place, side="right"))
+            feed.problems.setdefault(row, f"has the value {feed.values[place]}, outside {limits.min}..{limits.max}")
+    feed.values = feed.values.astype(wanted)

@@ -1,0 +1,154 @@
+"""Preprocessing as TensorFlow operations, so that it runs inside the module's own `tf.function`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import yaml
+
+from beamhub.errors import UsageError
+from beamhub.modules.signatures import Signature, TensorSpec
+from beamhub.tasks.binding import Binding
+from beamhub.tasks.pixels import Pixels
+
+Tensors = dict[str, Any]
+
+
+def make_prepare(
+    bindings: Sequence[Binding], constants: Mapping[str, np.ndarray[Any, Any]], signature: Signature, batched: bool
+) -> Callable[[Tensors], Tensors]:
+    """A traceable function from fed tensors, by input name, to the signature's inputs.
+
+    Args:
+        bindings: how each fed tensor becomes an input.
+        constants: values of the other inputs, without a batch dimension where the signature has one.
+        signature: the signature to feed.
+        batched: whether records are stacked; otherwise the fed batch dimension, which is 1, is taken away.
+    """
+
+    def prepare(raw: Tensors) -> Tensors:
+        import tensorflow as tf
+
+        inputs = {}
+        for binding in bindings:
+            tensor = raw[binding.input]
+            if binding.pixels is not None:
+                tensor = decode_images(tensor, binding.pixels) if binding.pixels.shape is None else tensor
+                tensor = fit_images(tensor, binding.pixels)
+            inputs[binding.input] = tensor if batched else tensor[0]
+        rows = tf.shape(raw[bindings[0].input])[0]
+        for name, value in constants.items():
+            constant = tf.constant(value, signature.inputs[name].dtype)
+            if batched and _stacked(signature.inputs[name], value):
+                constant = tf.repeat(constant[tf.newaxis], rows, axis=0)
+            inputs[name] = constant
+        return inputs
+
+    return prepare
+
+
+def _stacked(spec: TensorSpec, value: np.ndarray[Any, Any]) -> bool:
+    return spec.shape is not None and value.ndim == len(spec.shape) - 1
+
+
+def parse_constants(pairs: Mapping[str, str], signature: Signature) -> dict[str, np.ndarray[Any, Any]]:
+    """The values of `--constant`, written as YAML, in the dtypes of their inputs.
+
+    Raises:
+        UsageError: a value that its input cannot take.
+    """
+    values = {}
+    for name, text in pairs.items():
+        spec = signature.inputs[name]
+        refused = f"--constant {name}={text}: input {name} is {spec}"
+        try:
+            parsed = yaml.safe_load(text)
+            value = np.asarray(str(parsed).encode() if spec.dtype == "string" and not isinstance(parsed, list) else parsed)
+            value = value.astype(object if spec.dtype == "string" else spec.dtype, casting="unsafe")
+        except (yaml.YAMLError, ValueError, TypeError) as error:
+            raise UsageError(f"{refused}: {error}") from error
+        if spec.dtype != "string" and not np.array_equal(value, np.asarray(parsed)) and value.dtype.kind != "f":
+            raise UsageError(f"{refused}: give a value of that type")
+        if spec.shape is not None and value.ndim not in (len(spec.shape), len(spec.shape) - 1):
+            raise UsageError(f"{refused}: a value of rank {value.ndim} does not fit")
+        values[name] = value
+    return values
+
+
+def decode_images(encoded: Any, pixels: Pixels) -> Any:
+    """Decodes a batch of JPEG, PNG, BMP or GIF (first frame) images and resizes them to the module's size.
+
+    Args:
+        encoded: string tensor [n].
+        pixels: what the module wants.
+
+    Returns:
+        float32 [n, height, width, channels] in 0..255; where the module takes any size, n must be 1.
+    """
+    import tensorflow as tf
+
+    def one(image: Any) -> Any:
+        decoded = _decode(image, pixels.channels)
+        return _resize(decoded[tf.newaxis], pixels)[0]
+
+    if pixels.size is None:
+        return one(encoded[0])[tf.newaxis]
+    shape = tf.TensorSpec((*pixels.size, pixels.channels), tf.float32)
+    return tf.map_fn(one, encoded, fn_output_signature=shape)
+
+
+def _decode(image: Any, channels: int) -> Any:
+    import tensorflow as tf
+
+    def converted() -> Any:
+        # TensorFlow decodes BMP and GIF with their own number of channels only.
+        decoded = tf.io.decode_image(image, channels=0, expand_animations=False)
+        depth = tf.shape(decoded)[-1]
+        colour = tf.cond(
+            depth == 1, lambda: tf.repeat(decoded[..., :1], 3, axis=-1), lambda: decoded[..., : tf.minimum(depth, 3)]
+        )
+        colour = tf.ensure_shape(colour, (None, None, 3))
+        if channels == 1:
+            return tf.image.rgb_to_grayscale(colour)
+        return colour if channels == 3 else tf.pad(colour, ((0, 0), (0, 0), (0, 1)), constant_values=255)
+
+    def direct() -> Any:
+        if channels == 4:
+            return tf.io.decode_png(image, channels=4)
+        return tf.io.decode_image(image, channels=channels, expand_animations=False)
+
+    rigid = tf.logical_or(tf.strings.substr(image, 0, 2) == b"BM", tf.strings.substr(image, 0, 4) == b"GIF8")
+    if channels == 4:
+        # JPEG has no alpha: opaque.
+        rigid = tf.logical_or(rigid, tf.strings.substr(image, 0, 3) == b"\xff\xd8\xff")
+    return tf.ensure_shape(tf.cond(rigid, converted, direct), (None, None, channels))
+
+
+def fit_images(images: Any, pixels: Pixels) -> Any:
+    """Resizes, adds channels to grey, scales and casts a batch of images [n, height, width, channels]."""
+    import tensorflow as tf
+
+    if pixels.shape is not None:
+        images = _resize(images, pixels)
+        if images.shape[-1] == 1 and pixels.channels > 1:
+            images = tf.repeat(images, pixels.channels, axis=-1)
+    if pixels.integer and (pixels.low, pixels.high) != (0.0, 255.0):
+        images = images * ((pixels.high - pixels.low) / 255.0) + pixels.low
+    dtype = tf.as_dtype(pixels.dtype)
+    if dtype.is_integer:
+        return tf.cast(tf.clip_by_value(tf.round(images), dtype.min, dtype.max), dtype)
+    return tf.cast(images, dtype)
+
+
+def _resize(images: Any, pixels: Pixels) -> Any:
+    import tensorflow as tf
+
+    images = tf.cast(images, tf.float32)
+    if pixels.size is None or images.shape[1:3] == pixels.size:
+        return images
+    if images.shape[1] is None:
+        # An image that has the size already is left as it is by every method: resizing to the same size is the identity.
+        return tf.ensure_shape(tf.image.resize(images, pixels.size, pixels.method), (1, *pixels.size, pixels.channels))
+    return tf.image.resize(images, pixels.size, pixels.method)

@@ -1,0 +1,93 @@
+"""The pipeline: worklist files -> Reshuffle -> ComputeShards -> CommitRun. The only DoFns there are.
+
+The element is a shard, seconds of work, never a row; what happens to a shard is in `beamhub.engine.shard`, and what a commit
+is in `beamhub.features.commit`. Neither knows of Beam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from beamhub.engine.pool import ComputePool, acquire_pool
+from beamhub.engine.shard import WorkItem, compute_shard
+from beamhub.engine.tablespec import TableSpec
+from beamhub.engine.worklist import commit_run, read_worklist
+from beamhub.features.ledger import LedgerWriter, ShardResult
+from beamhub.features.paths import VersionPaths
+
+NAMESPACE = "beamhub"
+
+
+class ComputeShards(beam.DoFn):
+    """Computes shards. Results go to the ledger; a failed shard is a result, not an exception.
+
+    The spec travels as JSON, for it is small, and reads the same in every worker.
+    """
+
+    def __init__(self, spec: dict[str, Any], out: str, threads: int | None) -> None:
+        self._spec_json = spec
+        self._out = out
+        self._threads = threads
+
+    def setup(self) -> None:
+        """Loads the module, or finds it loaded by another thread or step of this process."""
+        self._spec = TableSpec.from_json(self._spec_json)
+        self._paths = VersionPaths(self._out, self._spec.version)
+        self._pool: ComputePool = acquire_pool(self._spec, self._threads)
+
+    def start_bundle(self) -> None:
+        """A ledger writer for each bundle: what a bundle has finished is in the ledger when Beam takes it as done."""
+        self._ledger = LedgerWriter(self._paths)
+
+    def process(self, item: WorkItem) -> Iterator[ShardResult]:
+        """Computes one shard."""
+        result = compute_shard(item, self._spec, self._paths, self._pool)
+        self._ledger.add(result)
+        for name in ("read", "produced", "dead", "bytes"):
+            Metrics.counter(NAMESPACE, name).inc(getattr(result, name))
+        Metrics.counter(NAMESPACE, f"shards_{result.outcome}").inc()
+        yield result
+
+    def finish_bundle(self) -> None:
+        """Writes the rest of the bundle's results."""
+        self._ledger.flush()
+
+
+class CommitRun(beam.DoFn):
+    """The pipeline's last step: commits what the run has computed, and leaves the outcome for the launcher."""
+
+    def __init__(self, out: str, version: str, run: str) -> None:
+        self._out = out
+        self._version = version
+        self._run = run
+
+    def process(self, shards: int) -> Iterable[int]:
+        """Commits once all shards are through; `shards` counts them."""
+        commit_run(VersionPaths(self._out, self._version), self._run)
+        return [shards]
+
+
+class ComputeTable(beam.PTransform):
+    """From paths of worklist files to one element, the number of shards, after the commit."""
+
+    def __init__(self, spec: TableSpec, out: str, run: str, threads: int | None) -> None:
+        super().__init__()
+        self._spec = spec
+        self._out = out
+        self._run = run
+        self._threads = threads
+
+    def expand(self, worklists: Any) -> Any:
+        """Applies the steps."""
+        return (
+            worklists
+            | "ReadWorklist" >> beam.FlatMap(read_worklist)
+            | "Spread" >> beam.Reshuffle()
+            | "ComputeShards" >> beam.ParDo(ComputeShards(self._spec.to_json(), self._out, self._threads))
+            | "CountShards" >> beam.combiners.Count.Globally()
+            | "Commit" >> beam.ParDo(CommitRun(self._out, self._spec.version, self._run))
+        )

@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+import os
+
+# Before TensorFlow is imported by any test: its start-up chatter hides what a failing test says.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
