@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -30,8 +29,6 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status. Errors that beamhub foresees are one line on standard error."""
-    # TensorFlow's start-up chatter hides our own lines; it is set before anything imports TensorFlow.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
     except BeamhubError as error:
@@ -117,13 +114,15 @@ def _run_job(known: argparse.Namespace, rest: list[str]) -> int:
     if known.spec is not None:
         values = {**_read_spec(known.spec, known.command), **values}
     job = from_mapping(job_type, values, known.spec or "command line")
-    from beamhub.launch import launch
+    from beamhub.quiet import import_tensorflow
     from beamhub.runners import check_beam_flags
 
     mine = [flag(each.name) for each in dataclasses.fields(job_type)] + ["--spec"]
     check_beam_flags(rest, mine)
-    report = launch(job, rest)
-    print(report)
+    import_tensorflow()
+    from beamhub.launch import launch
+
+    print(launch(job, rest))
     return 0
 
 

@@ -48,7 +48,9 @@ def _table(parser: argparse.ArgumentParser) -> None:
 def _inspect(arguments: argparse.Namespace) -> int:
     from beamhub.modules.describe import format_info, info_json
     from beamhub.modules.inspect import inspect_module
+    from beamhub.quiet import import_tensorflow
 
+    import_tensorflow()
     info = inspect_module(arguments.handle)
     _show(info_json(info) if arguments.json else format_info(info))
     return 0

@@ -183,7 +183,8 @@ def value_type(job: type[Job], name: str) -> type:
     hint = typing.get_type_hints(job)[name]
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     chosen = next(option for option in options if option is not type(None))
-    return typing.get_origin(chosen) or chosen
+    found: type = typing.get_origin(chosen) or chosen
+    return found
 
 
 def from_mapping(job: type[J], values: Mapping[str, Any], source: str) -> J:

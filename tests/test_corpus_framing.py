@@ -165,7 +165,7 @@ def test_a_compressed_file_cut_off_anywhere_is_an_error(compress: Callable[[byte
 
 @pytest.mark.parametrize(
     ("compress", "idle"),
-    # What means nothing: of gzip's header a flag, the time, the hints and the system; the last bits before the checksum.
+    # What means nothing: gzip's text flag, time, hints and system; the last bits before the checksum.
     [(gzip.compress, {3, 4, 5, 6, 7, 8, 9, -9}), (zlib.compress, {-5})],
 )
 def test_a_flipped_bit_of_a_compressed_file_is_an_error_or_changes_nothing(

@@ -68,7 +68,7 @@ def test_most_records_decide_about_the_kind_and_bad_ones_do_not_count(tmp_path: 
 
 
 def test_a_corpus_of_no_examples_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="none of the first 2 records is a tf.Example"):
+    with pytest.raises(CorpusError, match="none of the first 2 records is a "):
         infer_schema(corpus_of(tmp_path, [b"\xff", b"\xfe"]))
 
 

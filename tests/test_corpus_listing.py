@@ -34,7 +34,14 @@ def test_a_glob_starts_at_its_leading_folder(tmp_path: Path) -> None:
 
 
 def test_a_file_and_a_folder_are_corpora(tmp_path: Path) -> None:
-    for name in ("a.parquet", "deep/b.parquet", "_c.parquet", ".d.parquet", "_deep/e.parquet", "f[1].parquet"):
+    for name in (
+        "a.parquet",
+        "deep/b.parquet",
+        "_c.parquet",
+        ".d.parquet",
+        "_deep/e.parquet",
+        "f[1].parquet",
+    ):
         parquet(tmp_path / name)
 
     assert [shard.relative for shard in list_corpus(str(tmp_path / "a.parquet")).shards] == ["a.parquet"]
@@ -121,7 +128,9 @@ def test_a_file_of_no_format_is_named_with_its_first_bytes(tmp_path: Path, conte
     with pytest.raises(CorpusError) as caught:
         list_corpus(str(tmp_path / "file"))
 
-    assert f"{tmp_path}/file: neither TFRecord nor Parquet, or damaged: begins with {content[:12]!r}" in str(caught.value)
+    assert f"{tmp_path}/file: neither TFRecord nor Parquet, or damaged: begins with {content[:12]!r}" in str(
+        caught.value
+    )
     assert "\n" not in str(caught.value)
 
 

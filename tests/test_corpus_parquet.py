@@ -37,7 +37,12 @@ def test_fields_of_structs_are_columns_and_dictionaries_what_they_hold(tmp_path:
     dictionaries = pa.list_(pa.dictionary(pa.int32(), pa.string()))
     path = write(
         tmp_path / "x.parquet",
-        {"a": NESTED, "w": words.dictionary_encode(), "l": lists.cast(dictionaries), "s": words.cast(pa.large_string())},
+        {
+            "a": NESTED,
+            "w": words.dictionary_encode(),
+            "l": lists.cast(dictionaries),
+            "s": words.cast(pa.large_string()),
+        },
     )
     corpus = list_corpus(path)
 
@@ -134,7 +139,9 @@ def test_another_type_is_refused_where_something_may_be_lost(
 
     with pytest.raises(CorpusError) as caught:
         read_file(path, pa.schema({"a": wanted}))
-    assert f"x.parquet: column 'a' is {pq.read_schema(path).field('a').type}, wanted {wanted} as in" in str(caught.value)
+    assert f"x.parquet: column 'a' is {pq.read_schema(path).field('a').type}, wanted {wanted} as in" in str(
+        caught.value
+    )
 
 
 def test_a_tensor_column_stays_one(tmp_path: Path) -> None:
@@ -150,7 +157,7 @@ def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", {"company": [1], "fare": [1]})
 
     with pytest.raises(
-        CorpusError, match="x.parquet: no column 'compny': did you mean company\\? columns are company, fare"
+        CorpusError, match=r"x\.parquet: no column 'compny': did you mean company\? columns are company, fare"
     ):
         read_file(path, pa.schema({"compny": pa.int64()}))
 
@@ -166,7 +173,11 @@ def test_chunks_cross_row_groups_and_a_range_is_read_alone(tmp_path: Path) -> No
     path = write(tmp_path / "x.parquet", {"a": list(range(50))}, row_group_size=7)
 
     whole = read_file(path, pa.schema({"a": pa.int64()}), rows=20)
-    assert [chunk.addresses.tolist() for chunk in whole] == [list(range(20)), list(range(20, 40)), list(range(40, 50))]
+    assert [chunk.addresses.tolist() for chunk in whole] == [
+        list(range(20)),
+        list(range(20, 40)),
+        list(range(40, 50)),
+    ]
     assert [chunk.columns.column(0).to_pylist() for chunk in whole] == [c.addresses.tolist() for c in whole]
 
     (part,) = read_file(path, pa.schema({"a": pa.int64()}), start=2, end=4)
@@ -227,7 +238,7 @@ def test_a_payload_gives_the_row_back(tmp_path: Path) -> None:
 def test_serialized_records_and_a_declared_schema_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", {"a": [1]})
 
-    with pytest.raises(CorpusError, match="x.parquet: Parquet has no serialized records"):
+    with pytest.raises(CorpusError, match=r"x\.parquet: Parquet has no serialized records"):
         next(reader_for("parquet").read(Shard(path, "", 0, ""), pa.schema([]), records=True, rows=1, max_bytes=1))
     with pytest.raises(UsageError, match="a schema was given for a Parquet corpus"):
         infer_schema(list_corpus(path), b"")
@@ -238,7 +249,7 @@ def test_a_file_cut_off_anywhere_is_an_error(tmp_path: Path) -> None:
 
     for size in range(len(whole)):
         (tmp_path / "x.parquet").write_bytes(whole[:size])
-        with pytest.raises(CorpusError, match="x.parquet: not Parquet, truncated or damaged") as caught:
+        with pytest.raises(CorpusError, match=r"x\.parquet: not Parquet, truncated or damaged") as caught:
             read_file(str(tmp_path / "x.parquet"), pa.schema({"a": pa.int64()}))
         assert "\n" not in str(caught.value)
 
@@ -250,7 +261,7 @@ def test_damaged_data_is_an_error(tmp_path: Path) -> None:
     whole[500] ^= 1
     Path(path).write_bytes(whole)
 
-    with pytest.raises(CorpusError, match="x.parquet: not Parquet, truncated or damaged .*; write the file again"):
+    with pytest.raises(CorpusError, match=r"x\.parquet: not Parquet, truncated or damaged .*; write the file again"):
         read_file(path, pa.schema({"a": pa.int64()}))
 
 

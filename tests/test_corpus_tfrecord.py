@@ -90,9 +90,7 @@ def test_every_bad_record_of_many_is_found(tmp_path: Path) -> None:
     chunk = read_records(tmp_path, records, ("a", pa.int64()))
 
     assert chunk.columns.column("a").to_pylist() == [n for n in range(100) if n % 3 and n % 5]
-    assert [unread.payload for unread in chunk.unread] == [
-        records[n] for n in range(100) if not (n % 3 and n % 5)
-    ]
+    assert [unread.payload for unread in chunk.unread] == [records[n] for n in range(100) if not (n % 3 and n % 5)]
 
 
 def test_one_bad_record_of_many_costs_few_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,9 +219,7 @@ def test_real_images_as_tensorflow_parses_them() -> None:
     corpus = list_corpus(shared("data/mnist_tfrecord/mnist.tfrecord"))
     (chunk,) = read(corpus, pa.schema({"image_floats": pa.list_(pa.float32())}), rows=1000, max_bytes=1 << 30)
 
-    parsed = tf.io.parse_example(
-        chunk.records.to_pylist(), {"image_floats": tf.io.FixedLenFeature([784], tf.float32)}
-    )
+    parsed = tf.io.parse_example(chunk.records.to_pylist(), {"image_floats": tf.io.FixedLenFeature([784], tf.float32)})
 
     np.testing.assert_array_equal(
         chunk.columns.column(0).flatten().to_numpy().reshape(-1, 784), parsed["image_floats"].numpy()

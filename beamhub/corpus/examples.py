@@ -78,9 +78,7 @@ def _rows(bounds: npt.NDArray[np.int64], values: pa.Array, present: pa.Array) ->
 
 def _refuse_nulls(name: str, values: pa.Array) -> None:
     if values.null_count:
-        raise UsageError(
-            f"column {name!r} has nulls inside its lists, which a tf.Example cannot hold; write Parquet"
-        )
+        raise UsageError(f"column {name!r} has nulls inside its lists, which a tf.Example cannot hold; write Parquet")
 
 
 def _cast(name: str, values: pa.Array) -> pa.Array:
@@ -96,6 +94,4 @@ def _cast(name: str, values: pa.Array) -> pa.Array:
     try:
         return values.cast(target)
     except pa.ArrowInvalid as error:
-        raise UsageError(
-            f"column {name!r} does not fit a tf.Example's {target} ({error}); write Parquet"
-        ) from error
+        raise UsageError(f"column {name!r} does not fit a tf.Example's {target} ({error}); write Parquet") from error

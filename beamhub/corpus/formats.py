@@ -32,9 +32,7 @@ class CorpusFormat(Protocol):
     def schema(self, shards: Sequence[Shard], declared: bytes | None, sample: int) -> pa.Schema:
         """The columns that can be read, by name and Arrow type. See `infer_schema`."""
 
-    def read(
-        self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int
-    ) -> Iterator[Chunk]:
+    def read(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Chunk]:
         """The shard's records in order, in chunks of at most `rows` records and about `max_bytes` bytes.
 
         `Chunk.columns` has exactly the columns of `schema`, with its types; where the chunks are cut depends

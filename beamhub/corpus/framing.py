@@ -12,6 +12,7 @@ A file may be compressed as a whole, by gzip or zlib.
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections.abc import Iterable
@@ -41,10 +42,15 @@ def write_records(file: BinaryIO, records: Iterable[bytes]) -> int:
     """Writes records as TFRecord frames, uncompressed, to an open file; returns how many."""
     count = 0
     for record in records:
-        length = _LENGTH.pack(len(record))
-        file.write(length + _CHECKSUM.pack(_masked(length)) + record + _CHECKSUM.pack(_masked(record)))
+        file.write(_header(len(record)) + record + _CHECKSUM.pack(_masked(record)))
         count += 1
     return count
+
+
+@functools.lru_cache(maxsize=4096)
+def _header(length: int) -> bytes:
+    data = _LENGTH.pack(length)
+    return data + _CHECKSUM.pack(_masked(data))
 
 
 def _masked(data: bytes) -> int:
@@ -230,9 +236,7 @@ class FrameReader:
         return have > 0
 
     def _damaged(self, offset: int, part: str) -> CorpusError:
-        return CorpusError(
-            f"{self._path}: the {part} of the record at byte {offset} is not what was written; {_MEND}"
-        )
+        return CorpusError(f"{self._path}: the {part} of the record at byte {offset} is not what was written; {_MEND}")
 
 
 class _LengthChecks(dict[int, int]):

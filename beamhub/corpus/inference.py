@@ -87,9 +87,7 @@ def _look_at(records: list[bytes]) -> dict[str, _Sample]:
     samples: dict[str, _Sample] = {}
     batches = list(_batches(records))
     if records and not batches:
-        raise CorpusError(
-            f"none of the first {len(records)} records is a tf.Example; this corpus cannot be read"
-        )
+        raise CorpusError(f"none of the first {len(records)} records is a tf.Example; this corpus cannot be read")
     for batch in batches:
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             # Null is the type of a feature that no record of the batch gives a kind.
@@ -118,9 +116,7 @@ def _parse(text: bytes) -> Any:
     try:
         return text_format.Parse(text.decode(), schema_pb2.Schema())
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise CorpusError(
-            f"the schema is no text of a TFMD Schema: {_one_line(error)}; give a schema.pbtxt"
-        ) from error
+        raise CorpusError(f"the schema is no text of a TFMD Schema: {_one_line(error)}; give a schema.pbtxt") from error
 
 
 def _one_line(error: Exception) -> str:
@@ -132,9 +128,7 @@ def _declared_field(feature: Any, samples: dict[str, _Sample]) -> pa.Field:
 
     kind = KINDS.get(schema_pb2.FeatureType.Name(feature.type))
     if kind is None:
-        raise CorpusError(
-            f"feature {feature.name!r} of the schema has no type INT, FLOAT or BYTES; give it one"
-        )
+        raise CorpusError(f"feature {feature.name!r} of the schema has no type INT, FLOAT or BYTES; give it one")
     domain = feature.WhichOneof("domain_info")
     sample = samples.get(feature.name, _Sample())
     text = domain in _TEXT_DOMAINS if domain else sample.text and sample.values > 0

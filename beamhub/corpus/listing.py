@@ -82,9 +82,7 @@ def _nothing(pattern: str) -> str:
 def _shard(file: storage.FileInfo, root: str) -> Shard:
     below = root.rstrip("/") + "/"
     if not file.path.startswith(below):
-        raise CorpusError(
-            f"{file.path}: not below the corpus root {root}; give a root that all files lie below"
-        )
+        raise CorpusError(f"{file.path}: not below the corpus root {root}; give a root that all files lie below")
     return Shard(file.path, file.path[len(below) :], file.size, file.token)
 
 
@@ -96,9 +94,7 @@ def _format(shards: Sequence[Shard]) -> str:
     found = {formats.detect(shard.path): shard for shard in samples.values()}
     if len(found) > 1:
         (one, first), (other, second) = list(found.items())[:2]
-        raise CorpusError(
-            f"corpus of mixed formats: {first.path} is {one}, {second.path} is {other}; narrow the glob"
-        )
+        raise CorpusError(f"corpus of mixed formats: {first.path} is {one}, {second.path} is {other}; narrow the glob")
     # An empty file is a TFRecord file without records, so a corpus of nothing else is one too.
     name = next(iter(found), "tfrecord")
     empty = next((shard for shard in shards if not shard.size), None)

@@ -35,20 +35,14 @@ class ParquetFormat:
     def schema(self, shards: Sequence[Shard], declared: bytes | None, sample: int) -> pa.Schema:
         """Of the first file's footer."""
         if declared is not None:
-            raise UsageError(
-                "a schema was given for a Parquet corpus, whose files hold their own; leave it out"
-            )
+            raise UsageError("a schema was given for a Parquet corpus, whose files hold their own; leave it out")
         with _parquet(shards[0].path) as file:
             return pa.schema(_fields(file.schema_arrow))
 
-    def read(
-        self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int
-    ) -> Iterator[Chunk]:
+    def read(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Chunk]:
         """Row groups `shard.start` to `shard.end`. Raises CorpusError for `records`: there are none."""
         if records:
-            raise CorpusError(
-                f"{shard.path}: Parquet has no serialized records; use a TFRecord corpus, or a column"
-            )
+            raise CorpusError(f"{shard.path}: Parquet has no serialized records; use a TFRecord corpus, or a column")
         schema = schema.remove_metadata()
         with _parquet(shard.path) as file:
             _check(schema, file.schema_arrow, shard.path)
@@ -122,9 +116,7 @@ def _groups(metadata: pq.FileMetaData, shard: Shard) -> range:
     return range(shard.start, end)
 
 
-def _batch_rows(
-    metadata: pq.FileMetaData, groups: range, names: Sequence[str], rows: int, max_bytes: int
-) -> int:
+def _batch_rows(metadata: pq.FileMetaData, groups: range, names: Sequence[str], rows: int, max_bytes: int) -> int:
     """How many rows of these columns `max_bytes` hold where rows are widest; `rows` at most."""
     widest = 1.0
     for n in groups:
@@ -133,9 +125,7 @@ def _batch_rows(
         size = sum(
             leaf.total_uncompressed_size
             for leaf in leaves
-            if any(
-                leaf.path_in_schema == name or leaf.path_in_schema.startswith(name + ".") for name in names
-            )
+            if any(leaf.path_in_schema == name or leaf.path_in_schema.startswith(name + ".") for name in names)
         )
         widest = max(widest, size / max(1, group.num_rows))
     return max(1, min(rows, int(max_bytes / widest)))
@@ -156,9 +146,7 @@ def _chunk(batch: pa.RecordBatch, first: int, schema: pa.Schema, path: str) -> C
     try:
         arrays = [_column(batch, field.name).cast(field.type) for field in schema]
     except pa.ArrowInvalid as error:
-        raise CorpusError(
-            f"{path}: rows {first} to {first + batch.num_rows}: {_first_line(error)}"
-        ) from error
+        raise CorpusError(f"{path}: rows {first} to {first + batch.num_rows}: {_first_line(error)}") from error
     bad = {
         row: f"column {field.name!r} is not UTF-8 text"
         for field, array in zip(schema, arrays, strict=True)

@@ -37,9 +37,7 @@ class TFRecordFormat:
         """Looks into 32 files at most and stops after 64 MiB, however few records that is."""
         return sampled_schema(_first_records(shards, sample), declared)
 
-    def read(
-        self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int
-    ) -> Iterator[Chunk]:
+    def read(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Chunk]:
         """The serialized records come with every chunk, asked for or not, since they are in memory anyway."""
         if (shard.start, shard.end) != (0, WHOLE):
             raise CorpusError(f"{shard.path}: a TFRecord file is read whole, not as a range of bytes")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from beamhub.errors import ModuleError
-from beamhub.modules.check import Given, check_call, check_inputs, check_outputs, dtype_name
+from beamhub.modules.check import Given, check_inputs, check_outputs, dtype_name
 from beamhub.modules.ragged import Output
 from beamhub.modules.signatures import Shape, Signature, Variant, choose_signature
 
@@ -120,7 +120,6 @@ class LoadedModule(ABC):
         chosen = self.signature(signature)
         named = inputs if isinstance(inputs, Mapping) else {_lone_input(chosen): inputs}
         raw = {name: np.asarray(value) for name, value in named.items()}
-        check_call(chosen, raw)
         return self._call_for(chosen.name, tuple(chosen.outputs if outputs is None else outputs))(raw)
 
     def _call_for(self, signature: str, outputs: tuple[str, ...]) -> BoundSignature:

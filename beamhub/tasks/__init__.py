@@ -14,6 +14,13 @@ from beamhub.tasks.embed import Embed
 from beamhub.tasks.extract import Extract
 
 
+__all__ = ["Task", "from_json", "task_of"]
+
+_KINDS: dict[str, type[Embed] | type[Classify] | type[Detect]] = {
+    each.kind: each for each in (Embed, Classify, Detect)
+}
+
+
 def task_of(job: Job, signature: Signature) -> Task:
     """The task that a job asks for. Raises ModuleError or InputError where the signature cannot do it."""
     match job:
@@ -32,4 +39,4 @@ def from_json(kind: str, values: Mapping[str, Any]) -> Task:
     """A task from the JSON values of its `to_json`."""
     if kind == Extract.kind:
         return Extract.from_json(values)
-    return {"embed": Embed, "classify": Classify, "detect": Detect}[kind](**values)
+    return _KINDS[kind](**values)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from beamhub.errors import ModuleError, RecordError
-from beamhub.modules.ragged import Ragged
-from beamhub.tasks.base import Output, OutputShape, is_text, list_offsets, texts
+from beamhub.modules.ragged import Output, Ragged
+from beamhub.tasks.base import OutputShape, is_text, list_offsets, texts
 
 _NARROW = {"float16": "float32", "bfloat16": "float32"}
 

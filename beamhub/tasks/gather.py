@@ -114,8 +114,8 @@ def _list_lengths(column: pa.Array) -> npt.NDArray[np.int64]:
         # flatten() leaves out the values of null lists.
         lengths[_nulls(column)] = 0
         return lengths
-    counted = pc.fill_null(pc.list_value_length(column), 0)
-    return counted.to_numpy(zero_copy_only=False).astype(np.int64)
+    counted: Array = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    return counted.astype(np.int64)
 
 
 def _irregular(binding: Binding, levels: list[npt.NDArray[np.int64]]) -> list[tuple[int, str]]:

@@ -103,6 +103,9 @@ class PixelBinder:
         if source is None and not pa.types.is_uint8(element):
             return None
         source = source or self._own_shape()
+        count = None if is_bytes(element) else fixed_elements(self.arrow)
+        if count not in (None, math.prod(source)):
+            raise CorpusError(f"{self._refused()}: it has {count} values, not {'x'.join(map(str, source))}")
         if source[-1] not in (1, self.shape[-1]):
             raise CorpusError(f"{self._refused()}: it has {source[-1]} channels, and only grey becomes colour")
         return self._pixels(source, integer)

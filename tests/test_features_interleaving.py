@@ -1,0 +1,167 @@
+"""Attempts and commits that run at the same time, in any order of their steps."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import beamhub.features.table as tables
+from beamhub.errors import BeamhubError
+from beamhub.features.checksums import checksum_of
+from beamhub.features.ledger import LedgerWriter
+from beamhub.features.manifest import Manifest
+from beamhub.features.paths import VersionPaths
+from beamhub.features.reconcile import Limits
+from beamhub.features.state import VersionState
+from beamhub.features.steps import listening
+from tests.features_job import VERSION, Corpus, File, compute, finish, rows_of, run, shards_of, tree, values_of
+
+ALL = Limits(max_dead_fraction=1.0)
+ANY_ORDER = st.lists(st.integers(0, 1), max_size=40)
+FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+class Turns:
+    """Lets exactly one of several threads go on at a time, from step to step, in a given order."""
+
+    def __init__(self, tasks: Sequence[Callable[[], object]]) -> None:
+        self.errors: list[BaseException | None] = [None] * len(tasks)
+        self._running = [threading.Semaphore(0) for _ in tasks]
+        self._paused = threading.Semaphore(0)
+        self._ended = [False] * len(tasks)
+        self._threads = [threading.Thread(target=self._run, args=(n, t)) for n, t in enumerate(tasks)]
+        self._numbers = {thread: number for number, thread in enumerate(self._threads)}
+
+    def run(self, order: Sequence[int]) -> None:
+        with listening(self._pause):
+            for thread in self._threads:
+                thread.start()
+            rest = [n for n in range(len(self._threads)) for _ in range(1000)]
+            for number in [*order, *rest]:
+                if not self._ended[number]:
+                    self._running[number].release()
+                    self._paused.acquire()
+            for thread in self._threads:
+                thread.join()
+
+    def _run(self, number: int, task: Callable[[], object]) -> None:
+        self._running[number].acquire()
+        try:
+            task()
+        except BaseException as error:
+            self.errors[number] = error
+        self._ended[number] = True
+        self._paused.release()
+
+    def _pause(self, name: str) -> None:
+        number = self._numbers.get(threading.current_thread())
+        if number is not None:
+            self._paused.release()
+            self._running[number].acquire()
+
+
+def together(order: Sequence[int], *tasks: Callable[[], object]) -> list[BaseException | None]:
+    turns = Turns(tasks)
+    turns.run(order)
+    return turns.errors
+
+
+def check_whole(out: Path) -> None:
+    paths = VersionPaths(str(out), VERSION)
+    manifest = Manifest.load(paths)
+    assert manifest is not None
+    for entry in manifest.entries.to_pylist():
+        with open(paths.path(entry["file"]), "rb") as file:
+            assert checksum_of(file) == (entry["bytes"], entry["checksum"])
+
+
+def without_ledger(out: Path) -> dict[str, bytes]:
+    """All files but what a late worker notes after the commit, which the next commit deletes."""
+    return {name: data for name, data in tree(out).items() if "/ledger/" not in name}
+
+
+def prepared(out: Path, corpus: Corpus) -> VersionPaths:
+    """All shards computed and noted, nothing committed."""
+    paths = VersionPaths(str(out), VERSION)
+    state = VersionState.load(paths)
+    with LedgerWriter(paths) as ledger:
+        for shard in shards_of(corpus):
+            if state.done(shard) is None:
+                ledger.add(compute(paths, shard, values_of(corpus, shard), state.waits(shard)))
+    return paths
+
+
+OLD = {"a": File("a1", (1, 2)), "b": File("b1", (3,)), "c": File("c1", (4, -4))}
+NEW = {"a": File("a2", (10,)), "b": File("b1", (3,)), "d": File("d1", (5,))}
+OTHER = {"a": File("a1", (1, 2)), "b": File("b2", (30,)), "c": File("c1", (4, -4)), "e": File("e1", (6,))}
+
+
+@FEW
+@given(order=ANY_ORDER)
+def test_two_attempts_of_one_shard_leave_one_whole_file(order: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = {"a": File("a1", (1, 2, -3))}
+        out, undisturbed = Path(folder, "out"), Path(folder, "undisturbed")
+        run(undisturbed, corpus)
+        errors = together(order, lambda: run(out, corpus), lambda: run(out, corpus))
+        assert errors == [None, None]
+        assert without_ledger(out) == without_ledger(undisturbed)
+
+
+@FEW
+@given(order=ANY_ORDER)
+def test_the_same_commit_twice_at_once_makes_one_generation(order: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out, undisturbed = Path(folder, "out"), Path(folder, "undisturbed")
+        run(out, OLD)
+        paths = prepared(out, NEW)
+        shutil.copytree(out, undisturbed)
+        run(undisturbed, NEW)
+        errors = together(order, lambda: finish(paths, NEW, ALL), lambda: finish(paths, NEW, ALL))
+        assert errors == [None, None]
+        assert tree(out) == tree(undisturbed)
+
+
+@FEW
+@given(order=ANY_ORDER)
+def test_two_commits_at_once_one_is_refused_or_both_follow_each_other(order: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "out")
+        run(out, OLD)
+        paths = prepared(out, NEW)
+        prepared(out, OTHER)
+        errors = together(order, lambda: finish(paths, NEW, ALL), lambda: finish(paths, OTHER, ALL))
+        assert all(error is None or isinstance(error, BeamhubError) for error in errors)
+        assert None in errors
+        check_whole(out)
+        run(out, OTHER)
+        check_whole(out)
+        table = tables.open(str(out))
+        assert list(table.to_numpy("value")) == rows_of(OTHER)
+        run(out, NEW)
+        check_whole(out)
+        assert list(tables.open(str(out)).to_numpy("value")) == rows_of(NEW)
+        assert len([name for name in tree(out) if name.endswith(".parquet")]) == 3
+
+
+@FEW
+@given(order=ANY_ORDER)
+def test_late_attempt_does_not_disturb_the_commit(order: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "out")
+        run(out, OLD)
+        paths = prepared(out, NEW)
+        shard = shards_of(NEW)[0]
+        errors = together(
+            order, lambda: finish(paths, NEW, ALL), lambda: compute(paths, shard, (10,), pending=True)
+        )
+        assert errors == [None, None]
+        check_whole(out)
+        run(out, NEW)
+        assert list(tables.open(str(out)).to_numpy("value")) == rows_of(NEW)
