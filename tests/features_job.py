@@ -78,7 +78,11 @@ def letter(shard: Shard, value: int) -> DeadLetter:
 
 
 def compute(
-    paths: VersionPaths, shard: Shard, values: tuple[int, ...], pending: bool = False, extension: str = "parquet"
+    paths: VersionPaths,
+    shard: Shard,
+    values: tuple[int, ...],
+    pending: bool = False,
+    extension: str = "parquet",
 ) -> ShardResult:
     good = tuple(n for n in values if n >= 0)
     bad = [letter(shard, n) for n in values if n < 0]

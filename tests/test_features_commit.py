@@ -16,7 +16,18 @@ from beamhub.features.paths import VersionPaths
 from beamhub.features.reconcile import Limits
 from beamhub.features.roots import generations
 from beamhub.features.state import VersionState
-from tests.features_job import VERSION, Corpus, File, compute, finish, rows_of, run, shards_of, tree, values_of
+from tests.features_job import (
+    VERSION,
+    Corpus,
+    File,
+    compute,
+    finish,
+    rows_of,
+    run,
+    shards_of,
+    tree,
+    values_of,
+)
 
 ALL = Limits(max_dead_fraction=1.0)
 A = File("a1", (1, 2, 3))
@@ -63,7 +74,9 @@ def test_changed_added_and_deleted_files_in_one_commit(tmp_path: Path) -> None:
     assert (outcome.generation, outcome.added.shards, outcome.removed) == (2, 2, 2)
     assert values(tmp_path) == [40, 6]
     assert len(data_files(tmp_path)) == 2
-    assert not [name for name in tree(tmp_path) if "/pending/" in name or "/ledger/" in name or "/intents/" in name]
+    assert not [
+        name for name in tree(tmp_path) if "/pending/" in name or "/ledger/" in name or "/intents/" in name
+    ]
 
 
 def test_replacement_waits_and_the_committed_file_stays_until_the_commit(tmp_path: Path) -> None:

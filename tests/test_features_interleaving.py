@@ -20,7 +20,18 @@ from beamhub.features.paths import VersionPaths
 from beamhub.features.reconcile import Limits
 from beamhub.features.state import VersionState
 from beamhub.features.steps import listening
-from tests.features_job import VERSION, Corpus, File, compute, finish, rows_of, run, shards_of, tree, values_of
+from tests.features_job import (
+    VERSION,
+    Corpus,
+    File,
+    compute,
+    finish,
+    rows_of,
+    run,
+    shards_of,
+    tree,
+    values_of,
+)
 
 ALL = Limits(max_dead_fraction=1.0)
 ANY_ORDER = st.lists(st.integers(0, 1), max_size=40)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -240,12 +241,39 @@ def test_an_unknown_signature_or_output_names_the_nearest(module: LoadedModule) 
         module.bind("split", ["word"])
 
 
-def test_loading_says_nothing(path: str, capfd: pytest.CaptureFixture[str]) -> None:
-    load_module(path)
-    SessionModule(path, variants(read_saved_model(path))[0])
+def test_sparse_inputs_are_refused_with_their_name(tmp_path: Path) -> None:
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        ids = v1.sparse_placeholder(tf.int64, [None, 9])
+        signature = v1.saved_model.build_signature_def(
+            {"ids": v1.saved_model.build_tensor_info(ids)},
+            {"sum": v1.saved_model.build_tensor_info(tf.sparse.reduce_sum(ids, 1))},
+        )
+        builder = v1.saved_model.Builder(str(tmp_path / "m"))
+        builder.add_meta_graph_and_variables(session, ["serve"], {"total": signature})
+        builder.save()
 
-    # TensorFlow's own C++ lines are silenced by its environment variable; Python's by the loader.
-    assert "WARNING" not in capfd.readouterr().err
+    with pytest.raises(
+        ModuleError, match=r"input 'ids' is sparse int64 \[\?,9\]; only dense inputs can be fed"
+    ):
+        load_module(str(tmp_path / "m")).bind("total", ["sum"])
+
+
+def test_a_module_with_an_operation_that_tensorflow_lacks_is_refused_in_one_line(
+    path: str, tmp_path: Path
+) -> None:
+    saved_model = read_saved_model(path)
+    for function in saved_model.meta_graphs[0].graph_def.library.function:
+        for node in function.node_def:
+            if node.op == "StringSplitV2":
+                node.op = "OpOfAnotherLibrary"
+    shutil.copytree(path, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "saved_model.pb").write_bytes(saved_model.SerializeToString())
+
+    with pytest.raises(ModuleError, match="Op type not registered 'OpOfAnotherLibrary'") as caught:
+        load_module(str(tmp_path))
+
+    assert "\n" not in str(caught.value)
 
 
 def test_a_graph_in_text_form_loads_as_well(path: str, tmp_path: Path) -> None:

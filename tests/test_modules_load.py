@@ -10,6 +10,7 @@ import pytest
 from beamhub.errors import ModuleError
 from beamhub.modules.function import FunctionModule
 from beamhub.modules.load import LoadedModule, Ragged, load_module
+from beamhub.modules.protos import read_saved_model, variants
 from beamhub.modules.reason import reason
 from beamhub.modules.session import SessionModule
 from tests.shared import shared
@@ -101,6 +102,23 @@ def test_the_session_loaders_signatures_have_the_shapes_of_the_graph_and_calls_a
     assert module.signature("serving_default").inputs["x"].shape == (None, 1)
     with pytest.raises(ModuleError, match=r"input 'x' wants float32 \[\?,1\], got float32 \[2\]"):
         module.call("serving_default", np.float32([2, 4]))
+
+
+def test_the_session_loader_fills_tables() -> None:
+    path, reference = oracle("text")
+    module = SessionModule(path, variants(read_saved_model(path))[0])
+
+    got = module.call("words", reference["input"])
+
+    np.testing.assert_allclose(got["default"], reference["output/-/words/default"], rtol=1e-5, atol=1e-5)
+    assert isinstance(got["ids"], Ragged)
+    assert got["ids"].values.tolist() == reference["output/-/words/ids.values"].tolist()
+
+
+def test_loading_says_nothing_about_what_is_normal_for_old_modules(caplog: pytest.LogCaptureFixture) -> None:
+    load_module(shared("modules/serving_testdata/saved_model_half_plus_three"), ("serve",))
+
+    assert caplog.messages == []
 
 
 def test_a_tf2_module_of_six_signatures_with_static_batches() -> None:

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from google_crc32c import value as crc32c
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beamhub.corpus.shards import Shard
+from beamhub.errors import BeamhubError, UsageError
+from beamhub.features.formats import format_named
+from beamhub.features.grouping import RowGrouper, row_bytes
+from beamhub.features.ledger import Counts, ShardResult
+from beamhub.features.parquet_format import ParquetFormat
+from beamhub.features.paths import VersionPaths
+from beamhub.features.writer import ShardWriter
+
+SHARD = Shard(path="corpus/a", relative="a", size=9, token="t1", start=2, end=5)
+SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("weight", pa.float32()),
+        pa.field("tags", pa.list_(pa.string())),
+        pa.field("embedding", pa.list_(pa.float32(), 2), metadata={"identity": "module@1"}),
+        pa.field("map", pa.fixed_shape_tensor(pa.float32(), [2, 1])),
+        pa.field("boxes", pa.list_(pa.list_(pa.float32(), 4))),
+    ]
+)
+
+
+def batch(rows: int, first: int = 0) -> pa.RecordBatch:
+    numbers = np.arange(first, first + rows)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.repeat(numbers, 2).astype(np.float32)), 2)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array([f"k{n}" for n in numbers]),
+            pa.array(numbers.astype(np.float32)),
+            pa.array([["x"] * (n % 3) for n in numbers], pa.list_(pa.string())),
+            vectors,
+            pa.ExtensionArray.from_storage(SCHEMA.field("map").type, vectors),
+            pa.array([[[n, n, n, n]] * (n % 2) for n in numbers], SCHEMA.field("boxes").type),
+        ],
+        schema=SCHEMA,
+    )
+
+
+def write(
+    folder: Path, *batches: pa.RecordBatch, schema: pa.Schema = SCHEMA, shard: Shard = SHARD
+) -> ShardResult:
+    rows = sum(each.num_rows for each in batches)
+    paths = VersionPaths(str(folder), "e1")
+    with ShardWriter(ParquetFormat(), paths, shard, schema) as writer:
+        for each in batches:
+            writer.write(each)
+        return writer.close(Counts(read=rows + 3, produced=rows, dead=2, skipped=1, null_keys=1))
+
+
+def path_of(folder: Path, result: ShardResult) -> Path:
+    return folder / "v=e1" / result.file
+
+
+def test_file_holds_the_rows_and_the_result_says_so(tmp_path: Path) -> None:
+    result = write(tmp_path, batch(5))
+    data = path_of(tmp_path, result).read_bytes()
+    assert pq.ParquetFile(pa.BufferReader(data)).read().to_batches()[0].equals(batch(5))
+    assert (result.outcome, result.rows, result.bytes) == ("done", 5, len(data))
+    assert result.checksum == f"{crc32c(data):08x}"
+
+
+def test_result_is_recovered_from_the_footer(tmp_path: Path) -> None:
+    result = write(tmp_path, batch(5))
+    found = ParquetFormat().recover(str(path_of(tmp_path, result)))
+    assert found is not None
+    assert replace(found, file=result.file) == result
+
+
+def test_nothing_is_recovered_from_a_broken_or_foreign_file(tmp_path: Path) -> None:
+    whole = path_of(tmp_path, write(tmp_path, batch(5))).read_bytes()
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign.parquet")
+    (tmp_path / "cut.parquet").write_bytes(whole[:-1])
+    (tmp_path / "empty.parquet").write_bytes(b"")
+    for name in ("foreign", "cut", "empty", "missing"):
+        assert ParquetFormat().recover(str(tmp_path / f"{name}.parquet")) is None
+
+
+def test_shard_without_rows_has_a_file(tmp_path: Path) -> None:
+    result = write(tmp_path)
+    assert result.rows == 0
+    assert pq.read_schema(path_of(tmp_path, result)).equals(SCHEMA)
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(0, 300), max_size=8))
+def test_same_rows_same_bytes_however_the_batches_are_cut(
+    tmp_path_factory: pytest.TempPathFactory, cuts: list[int]
+) -> None:
+    bounds = [0, *sorted(cuts), 300]
+    whole = batch(300)
+    pieces = [whole.slice(start, end - start) for start, end in zip(bounds, bounds[1:], strict=False)]
+    first, second = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("many")
+    assert write(first, whole).checksum == write(second, *pieces).checksum
+
+
+def test_dictionaries_do_not_change_the_bytes(tmp_path: Path) -> None:
+    schema = pa.schema([("key", pa.dictionary(pa.int8(), pa.string()))])
+    plain = pa.record_batch({"key": ["b", "a", "b"]})
+    encoded = pa.RecordBatch.from_arrays(
+        [plain.column(0).dictionary_encode().cast(schema.field(0).type)], schema=schema
+    )
+    one = write(tmp_path / "1", plain, schema=plain.schema)
+    assert write(tmp_path / "2", encoded, schema=schema).checksum == one.checksum
+
+
+def test_row_groups_of_8192_rows(tmp_path: Path) -> None:
+    result = write(tmp_path, *(batch(3000, first) for first in range(0, 21000, 3000)))
+    metadata = pq.read_metadata(path_of(tmp_path, result))
+    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    assert groups == [8192, 8192, 4616]
+
+
+def groups_of(batches: list[pa.RecordBatch], most_rows: int, most_bytes: int) -> list[int]:
+    grouper = RowGrouper(batches[0].schema, most_rows, most_bytes)
+    return [table.num_rows for each in [*(grouper.add(b) for b in batches), grouper.rest()] for table in each]
+
+
+def test_row_group_ends_with_the_row_that_fills_it() -> None:
+    # Eight bytes a row: the third reaches 20.
+    numbers = pa.record_batch({"n": pa.array(range(7), pa.int64())})
+    assert groups_of([numbers], 100, 20) == [3, 3, 1]
+    assert groups_of([numbers.slice(0, 1), numbers.slice(1)], 100, 20) == [3, 3, 1]
+    assert groups_of([numbers], 2, 20) == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("column", "sizes"),
+    [
+        (pa.array([True, None]), [1, 1]),
+        (pa.array([1, None], pa.int32()), [4, 4]),
+        (pa.array(["", "abc", None]), [4, 7, 4]),
+        (pa.array([[1.0, 2.0], None, []], pa.list_(pa.float32())), [12, 4, 4]),
+        (pa.array([["ab", "c"], []], pa.list_(pa.string())), [15, 4]),
+        (pa.array([[1, 2]], pa.list_(pa.int16(), 2)), [4]),
+        (pa.array([["a", "bc"]], pa.list_(pa.string(), 2)), [11]),
+        (pa.array([{"a": 1, "b": "xy"}], pa.struct([("a", pa.int64()), ("b", pa.string())])), [14]),
+        (pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int64())), [17, 4]),
+    ],
+)
+def test_bytes_of_a_row_do_not_depend_on_how_arrays_are_cut(column: pa.Array, sizes: list[int]) -> None:
+    rows = pa.RecordBatch.from_arrays([column], ["c"])
+    assert row_bytes(rows).tolist() == sizes
+    assert [int(row_bytes(rows.slice(n, 1))[0]) for n in range(len(column))] == sizes
+
+
+def test_vectors_are_plain_and_keys_are_not(tmp_path: Path) -> None:
+    group = pq.read_metadata(path_of(tmp_path, write(tmp_path, batch(50)))).row_group(0)
+    columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    rich = {path for path, column in columns.items() if column.is_stats_set}
+    assert rich == {"key", "weight", "tags.list.element"}
+    assert {path for path, column in columns.items() if column.compression == "ZSTD"} == rich
+    assert {path for path, column in columns.items() if column.has_dictionary_page} == rich
+
+
+def test_feature_identity_stays_with_its_column(tmp_path: Path) -> None:
+    schema = pq.read_schema(path_of(tmp_path, write(tmp_path, batch(1))))
+    assert schema.field("embedding").metadata == {b"identity": b"module@1"}
+
+
+def test_an_error_leaves_nothing(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with ShardWriter(ParquetFormat(), VersionPaths(str(tmp_path), "e1"), SHARD, SCHEMA) as writer:
+            writer.write(batch(9000))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_left_without_close_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    writer = ShardWriter(ParquetFormat(), VersionPaths(str(tmp_path), "e1"), SHARD, SCHEMA)
+    with pytest.raises(BeamhubError, match="left without close"), writer:
+        writer.write(batch(1))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_first_whole_attempt_stays(tmp_path: Path) -> None:
+    first = write(tmp_path, batch(5))
+    again = write(tmp_path, batch(6))
+    assert again == first
+    assert pq.read_metadata(path_of(tmp_path, first)).num_rows == 5
+
+
+def test_broken_file_in_its_place_is_replaced(tmp_path: Path) -> None:
+    first = write(tmp_path, batch(5))
+    path_of(tmp_path, first).write_bytes(b"PAR1")
+    assert write(tmp_path, batch(5)) == first
+    assert pq.read_metadata(path_of(tmp_path, first)).num_rows == 5
+
+
+def test_null_vector_is_refused(tmp_path: Path) -> None:
+    schema = pa.schema([("embedding", pa.list_(pa.float32(), 2))])
+    rows = pa.RecordBatch.from_pylist([{"embedding": [1, 2]}, {"embedding": None}], schema=schema)
+    with pytest.raises(BeamhubError, match="1 null vectors"):
+        write(tmp_path, rows, schema=schema)
+
+
+def test_other_columns_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BeamhubError, match=r"rows with columns \['other'\]"):
+        write(tmp_path, pa.record_batch({"other": [1]}), schema=pa.schema([("key", pa.int64())]))
+    with pytest.raises(BeamhubError, match="column key: got string, wanted int64"):
+        write(tmp_path, pa.record_batch({"key": ["1"]}), schema=pa.schema([("key", pa.int64())]))
+
+
+def test_unknown_format_is_refused() -> None:
+    with pytest.raises(UsageError, match="'csv': wanted parquet or tfrecord"):
+        format_named("csv")
+
+
+def test_version_that_reads_as_a_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="wanted a letter"):
+        VersionPaths(str(tmp_path), "12e4")
