@@ -1,7 +1,7 @@
 """A job without Beam and without a module, for tests of the feature table: it turns numbers into rows.
 
-A corpus is {relative path: File}. A number n becomes the row (key "n", value n, embedding [n, n, n, n]); a negative one a
-dead letter. Run as a program it is a process that a test can kill:
+A corpus is {relative path: File}. A number n becomes the row (key "n", value n, embedding [n, n, n, n]); a
+negative one a dead letter. Run as a program it is a process that a test can kill:
 
     python -m tests.features_job OUT CORPUS.json
 """
@@ -29,6 +29,7 @@ from beamhub.features.writer import ShardWriter
 
 SCHEMA = pa.schema([("key", pa.string()), ("value", pa.int64()), ("embedding", pa.list_(pa.float32(), 4))])
 VERSION = "e0123"
+HALF = Limits(max_dead_fraction=0.5)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def compute(
         return writer.close(Counts(read=len(values), produced=len(good), dead=len(bad)))
 
 
-def run(out: Path | str, corpus: Corpus, limits: Limits = Limits(max_dead_fraction=0.5)) -> CommitOutcome:
+def run(out: Path | str, corpus: Corpus, limits: Limits = HALF) -> CommitOutcome:
     """Computes what is missing and commits: what every job of beamhub does."""
     paths = VersionPaths(str(out), VERSION)
     roll_forward(paths)

@@ -42,7 +42,7 @@ class Turns:
     """Lets exactly one of several threads go on at a time, from step to step, in a given order."""
 
     def __init__(self, tasks: Sequence[Callable[[], object]]) -> None:
-        self.errors: list[BaseException | None] = [None] * len(tasks)
+        self.errors: list[Exception | None] = [None] * len(tasks)
         self._running = [threading.Semaphore(0) for _ in tasks]
         self._paused = threading.Semaphore(0)
         self._ended = [False] * len(tasks)
@@ -65,10 +65,11 @@ class Turns:
         self._running[number].acquire()
         try:
             task()
-        except BaseException as error:
+        except (BeamhubError, OSError) as error:
             self.errors[number] = error
-        self._ended[number] = True
-        self._paused.release()
+        finally:
+            self._ended[number] = True
+            self._paused.release()
 
     def _pause(self, name: str) -> None:
         number = self._numbers.get(threading.current_thread())
@@ -77,7 +78,7 @@ class Turns:
             self._running[number].acquire()
 
 
-def together(order: Sequence[int], *tasks: Callable[[], object]) -> list[BaseException | None]:
+def together(order: Sequence[int], *tasks: Callable[[], object]) -> list[Exception | None]:
     turns = Turns(tasks)
     turns.run(order)
     return turns.errors

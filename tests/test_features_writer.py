@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_same_rows_same_bytes_however_the_batches_are_cut(
 ) -> None:
     bounds = [0, *sorted(cuts), 300]
     whole = batch(300)
-    pieces = [whole.slice(start, end - start) for start, end in zip(bounds, bounds[1:], strict=False)]
+    pieces = [whole.slice(start, end - start) for start, end in pairwise(bounds)]
     first, second = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("many")
     assert write(first, whole).checksum == write(second, *pieces).checksum
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.tablespec import Call
 from beamhub.errors import ModuleError, RecordError
+from beamhub.modules.reason import reason
 from beamhub.modules.ragged import Output, Ragged
 from beamhub.spec import RECORD
 from beamhub.tasks.base import Outputs, OutputShape, Task
@@ -264,6 +265,4 @@ def _neutral(binding: Binding, size: int) -> Array:
 
 
 def _failure(stage: str, error: Exception, attempts: int) -> Failure:
-    # The first line says what; TensorFlow adds the graph's node and trace below it.
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return Failure(stage, reason, "".join(traceback.format_exception(error)), attempts)
+    return Failure(stage, reason(error), "".join(traceback.format_exception(error)), attempts)

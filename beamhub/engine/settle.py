@@ -13,13 +13,13 @@ from beamhub import storage
 from beamhub.corpus.formats import infer_schema, reader_for
 from beamhub.corpus.listing import Corpus
 from beamhub.corpus.shards import Chunk
-from beamhub.engine.inference import Failure
+from beamhub.engine.inference import Failure, Inference
 from beamhub.engine.pool import acquire_module, bind_inference
 from beamhub.engine.tablespec import Call, TableSpec
 from beamhub.engine.threads import configure_tensorflow
 from beamhub.errors import CorpusError, ModuleError, UsageError
 from beamhub.modules.inspect import ModuleInfo
-from beamhub.modules.signatures import Signature
+from beamhub.modules.signatures import Signature, choose_signature
 from beamhub.spec import RECORD, Job, nearest
 from beamhub.tasks import Task, task_of
 from beamhub.tasks.base import OutputShape
@@ -52,7 +52,11 @@ class _Settling:
 
     def spec(self) -> TableSpec:
         variant = self.info.variant(self.job.tags)
-        signature = self.info.signature(self.job.signature, self.job.tags)
+        name = self.info.signature(self.job.signature, self.job.tags).name
+        configure_tensorflow()
+        module = acquire_module(self.info.handle, self.info.digest, variant.tags)
+        # A loaded graph may know shapes that its files leave open.
+        signature = choose_signature(module.variant, name, self.info.handle)
         task = task_of(self.job, signature)
         schema = self._schema()
         bindings = self._bind(signature, schema)
@@ -63,14 +67,14 @@ class _Settling:
         call = Call(
             self.info.handle,
             self.info.digest,
-            tuple(variant.tags),
+            variant.tags,
             signature.name,
             bindings,
             self.job.pairs("constant"),
             fixed,
             self._batch_size(fixed, bindings, read),
         )
-        settled = task.settle(self._try(call, task, read))
+        settled = task.settle(self._try(bind_inference(module, call, task), call, read))
         self._check_columns(settled)
         return TableSpec(
             self.job.request(),
@@ -130,11 +134,8 @@ class _Settling:
             return self.job.batch_size
         return default_batch_size(bindings)
 
-    def _try(self, call: Call, task: Task, read: pa.Schema) -> dict[str, OutputShape]:
+    def _try(self, inference: Inference, call: Call, read: pa.Schema) -> dict[str, OutputShape]:
         """Runs the module on the first records that it takes, and tells what its outputs look like."""
-        configure_tensorflow()
-        module = acquire_module(call.handle, call.digest, call.tags)
-        inference = bind_inference(module, call, task)
         failures: dict[int, Failure] = {}
         empty = True
         for sample in self._samples(read, any(each.column == RECORD for each in call.bindings)):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def shape_of(kind: pa.DataType) -> tuple[int, ...]:
-    """The shape of one row: (d,) of a vector, (h, w, c) of a tensor, () of anything else."""
+    """The shape of one row as stored: (d,) of a vector, (h, w, c) of a tensor, () of anything else."""
     if isinstance(kind, pa.FixedShapeTensorType):
         return tuple(kind.shape)
     if pa.types.is_fixed_size_list(kind):

@@ -131,7 +131,7 @@ def _plain_columns(schema: pa.Schema) -> dict[str, bool]:
     """For each Parquet column (a leaf of the schema), by its path: whether it holds vectors."""
     # Only the writer knows how it names the leaves of nested columns: let it write an empty file.
     empty = io.BytesIO()
-    pq.write_table(schema.empty_table(), empty)
+    pq.ParquetWriter(empty, schema).close()
     parquet = pq.ParquetFile(empty).schema
     leaves = [plain for field in schema for plain in _leaves(field.type, vector=False, listed=False)]
     if len(leaves) != len(parquet):

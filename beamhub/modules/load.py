@@ -23,7 +23,7 @@ from beamhub.modules.signatures import choose_variant
 __all__ = ["BoundSignature", "LoadedModule", "Output", "Prepare", "Ragged", "load_module"]
 
 # What TensorFlow's loaders raise for a module they do not take: there is no common base.
-_REFUSALS = (tf.errors.OpError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OSError)
+_REFUSALS = (tf.errors.OpError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError)
 
 
 def load_module(path: str, tags: Sequence[str] | None = None) -> LoadedModule:

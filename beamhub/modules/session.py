@@ -5,6 +5,7 @@ Imports TensorFlow.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy.typing as npt
 import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from beamhub.modules.check import check_call
 from beamhub.modules.loaded import BoundSignature, LoadedModule, Prepare, static_shape, to_tensors
@@ -30,8 +32,8 @@ class SessionModule(LoadedModule):
         self._session = tf.compat.v1.Session(graph=self._graph, config=_threads())
         with self._graph.as_default():
             loaded = tf.compat.v1.saved_model.loader.load(self._session, list(variant.tags), path)
-            # The loader runs only the module's own initialiser, which the TF1 Hub format does not name.
-            self._session.run(tf.compat.v1.tables_initializer())
+            # The loader runs only an initialiser that the module names, which the TF1 Hub format does not.
+            self._session.run(tf.compat.v1.tables_initializer(), _asset_paths(loaded, path))
         self._definitions = loaded.signature_def
         # Binding adds to the graph, which may not happen twice at once.
         self._binding = threading.Lock()
@@ -101,10 +103,19 @@ class _BoundFetches(BoundSignature):
         return {name: self.signature.outputs[name].shape for name in self.outputs}
 
 
+def _asset_paths(meta_graph: Any, path: str) -> dict[str, str]:
+    """Where the files of an old graph's tables are now, by the tensors that hold the paths they were saved from."""
+    assets = list(meta_graph.asset_file_def)
+    for packed in meta_graph.collection_def["saved_model_assets"].any_list.value:
+        assets.append(meta_graph_pb2.AssetFileDef())
+        packed.Unpack(assets[-1])
+    return {asset.tensor_info.name: os.path.join(path, "assets", asset.filename) for asset in assets}
+
+
 def _threads() -> Any:
     # A session has settings of its own, and would otherwise take as many threads as there are cores.
-    threading_settings = tf.config.threading
+    settings = tf.config.threading
     return tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=threading_settings.get_intra_op_parallelism_threads(),
-        inter_op_parallelism_threads=threading_settings.get_inter_op_parallelism_threads(),
+        intra_op_parallelism_threads=settings.get_intra_op_parallelism_threads(),
+        inter_op_parallelism_threads=settings.get_inter_op_parallelism_threads(),
     )

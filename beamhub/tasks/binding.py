@@ -32,7 +32,7 @@ class BatchAxis:
         for spec in signature.inputs.values():
             if spec.shape is None:
                 sizes.add(None)
-            elif not spec.shape or (len(spec.shape) == 3 and spec.shape[-1] in (1, 3, 4) and is_image(spec.shape)):
+            elif not spec.shape or _is_lone_image(spec.shape):
                 sizes.add(0)
             else:
                 sizes.add(spec.shape[0])
@@ -45,6 +45,11 @@ class BatchAxis:
         if spec.shape is None:
             return None
         return spec.shape if self.fixed == 0 else spec.shape[1:]
+
+
+def _is_lone_image(shape: Shape) -> bool:
+    """[height, width, 3] without a batch dimension; [?, 43844, 1] is a batch of vectors."""
+    return is_image(shape) and (shape[0] is None) == (shape[1] is None) and shape[2] != 1
 
 
 @dataclass(frozen=True)
