@@ -254,6 +254,14 @@ def test_files_of_superseded_attempts_go_with_the_commit(tmp_path: Path) -> None
     assert not [name for name in tree(tmp_path) if "/dead/" in name]
 
 
+def test_unnoted_file_of_deleted_input_goes_with_the_commit(tmp_path: Path) -> None:
+    paths = VersionPaths(str(tmp_path), VERSION)
+    compute(paths, shards_of({"deleted": B})[0], B.values)
+    run(tmp_path, {"a": A})
+    assert len(data_files(tmp_path)) == 1
+    assert values(tmp_path) == [1, 2, 3]
+
+
 def test_current_version_is_written_by_the_first_commit_only(tmp_path: Path) -> None:
     run(tmp_path, {"a": A})
     Path(tmp_path, "_beamhub/current.json").write_text('{"version": "promoted"}')

@@ -16,6 +16,7 @@ from beamhub.errors import BeamhubError
 from beamhub.features.checksums import checksum_of
 from beamhub.features.ledger import LedgerWriter
 from beamhub.features.manifest import Manifest
+from beamhub.features.parquet_format import ParquetFormat
 from beamhub.features.paths import VersionPaths
 from beamhub.features.reconcile import Limits
 from beamhub.features.state import VersionState
@@ -34,8 +35,9 @@ from tests.features_job import (
 )
 
 ALL = Limits(max_dead_fraction=1.0)
-ANY_ORDER = st.lists(st.integers(0, 1), max_size=40)
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+ANY_ORDER = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 25)), max_size=8)
+"""Which of two threads goes on, and for how many steps."""
 
 
 class Turns:
@@ -49,13 +51,14 @@ class Turns:
         self._threads = [threading.Thread(target=self._run, args=(n, t)) for n, t in enumerate(tasks)]
         self._numbers = {thread: number for number, thread in enumerate(self._threads)}
 
-    def run(self, order: Sequence[int]) -> None:
+    def run(self, order: Sequence[tuple[int, int]]) -> None:
         with listening(self._pause):
             for thread in self._threads:
                 thread.start()
-            rest = [n for n in range(len(self._threads)) for _ in range(1000)]
-            for number in [*order, *rest]:
-                if not self._ended[number]:
+            for number, steps in [*order, *((number, 10_000) for number in range(len(self._threads)))]:
+                for _ in range(steps):
+                    if self._ended[number]:
+                        break
                     self._running[number].release()
                     self._paused.acquire()
             for thread in self._threads:
@@ -78,19 +81,25 @@ class Turns:
             self._running[number].acquire()
 
 
-def together(order: Sequence[int], *tasks: Callable[[], object]) -> list[Exception | None]:
+def together(order: Sequence[tuple[int, int]], *tasks: Callable[[], object]) -> list[Exception | None]:
     turns = Turns(tasks)
     turns.run(order)
     return turns.errors
 
 
 def check_whole(out: Path) -> None:
+    """Every file of the manifest is whole, and of its corpus files no other data is in the table's folders."""
     paths = VersionPaths(str(out), VERSION)
     manifest = Manifest.load(paths)
     assert manifest is not None
     for entry in manifest.entries.to_pylist():
         with open(paths.path(entry["file"]), "rb") as file:
             assert checksum_of(file) == (entry["bytes"], entry["checksum"])
+    data = {ParquetFormat().recover(str(path)): path.name for path in Path(paths.root).rglob("*.parquet")}
+    of_the_table = {
+        name for result, name in data.items() if result is not None and result.relative in manifest.relatives
+    }
+    assert of_the_table == set(manifest.entries.column("file").to_pylist())
 
 
 def without_ledger(out: Path) -> dict[str, bytes]:
@@ -116,7 +125,7 @@ OTHER = {"a": File("a1", (1, 2)), "b": File("b2", (30,)), "c": File("c1", (4, -4
 
 @FEW
 @given(order=ANY_ORDER)
-def test_two_attempts_of_one_shard_leave_one_whole_file(order: list[int]) -> None:
+def test_two_attempts_of_one_shard_leave_one_whole_file(order: list[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         corpus = {"a": File("a1", (1, 2, -3))}
         out, undisturbed = Path(folder, "out"), Path(folder, "undisturbed")
@@ -128,7 +137,7 @@ def test_two_attempts_of_one_shard_leave_one_whole_file(order: list[int]) -> Non
 
 @FEW
 @given(order=ANY_ORDER)
-def test_the_same_commit_twice_at_once_makes_one_generation(order: list[int]) -> None:
+def test_the_same_commit_twice_at_once_makes_one_generation(order: list[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out, undisturbed = Path(folder, "out"), Path(folder, "undisturbed")
         run(out, OLD)
@@ -142,7 +151,7 @@ def test_the_same_commit_twice_at_once_makes_one_generation(order: list[int]) ->
 
 @FEW
 @given(order=ANY_ORDER)
-def test_two_commits_at_once_one_is_refused_or_both_follow_each_other(order: list[int]) -> None:
+def test_two_commits_at_once_one_is_refused_or_both_follow_each_other(order: list[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out")
         run(out, OLD)
@@ -164,7 +173,7 @@ def test_two_commits_at_once_one_is_refused_or_both_follow_each_other(order: lis
 
 @FEW
 @given(order=ANY_ORDER)
-def test_late_attempt_does_not_disturb_the_commit(order: list[int]) -> None:
+def test_late_attempt_does_not_disturb_the_commit(order: list[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out")
         run(out, OLD)
@@ -177,3 +186,56 @@ def test_late_attempt_does_not_disturb_the_commit(order: list[int]) -> None:
         check_whole(out)
         run(out, NEW)
         assert list(tables.open(str(out)).to_numpy("value")) == rows_of(NEW)
+
+
+def steps_of(task: Callable[[], object]) -> int:
+    seen: list[str] = []
+    with listening(seen.append):
+        task()
+    return len(seen)
+
+
+def test_commit_that_sleeps_at_any_step_while_others_go_on(tmp_path: Path) -> None:
+    """When it wakes up, its files were published, replaced again, and are being made for a third time."""
+    base, undisturbed = tmp_path / "base", tmp_path / "undisturbed"
+    run(base, OLD)
+    prepared(base, NEW)
+    shutil.copytree(base, undisturbed)
+    total = steps_of(lambda: finish(VersionPaths(str(undisturbed), VERSION), NEW, ALL))
+    for steps in range(1, total + 1):
+        out = tmp_path / str(steps)
+        shutil.copytree(base, out)
+        sleeper, others = together(
+            [(0, steps), (1, 10_000)], lambda o=out: commit_new(o), lambda o=out: go_on(o)
+        )
+        assert others is None, steps
+        assert sleeper is None or isinstance(sleeper, BeamhubError), steps
+        check_whole(out)
+        run(out, NEW)
+        check_whole(out)
+        assert list(tables.open(str(out)).to_numpy("value")) == rows_of(NEW)
+
+
+def commit_new(out: Path) -> None:
+    finish(VersionPaths(str(out), VERSION), NEW, ALL)
+
+
+def go_on(out: Path) -> None:
+    run(out, NEW)
+    run(out, OLD)
+    prepared(out, NEW)
+
+
+def test_reader_that_sleeps_while_others_commit_sees_the_newest_generation(tmp_path: Path) -> None:
+    run(tmp_path, OLD)
+    paths = VersionPaths(str(tmp_path), VERSION)
+    found: list[Manifest | None] = []
+
+    def others() -> None:
+        for corpus in (NEW, OLD, NEW):
+            run(tmp_path, corpus)
+
+    errors = together([(0, 1), (1, 10_000)], lambda: found.append(Manifest.load(paths)), others)
+    assert errors == [None, None]
+    assert found[0] is not None
+    assert found[0].generation == 4

@@ -64,7 +64,7 @@ def kill_at(point: str, out: Path, corpus: Path) -> int:
 def test_every_kind_of_step_is_a_point(tmp_path: Path) -> None:
     names = {point.split(":")[0] for point in points_of(tmp_path)}
     assert names == {
-        *("dead", "data", "ledger"),
+        *("read parts", "dead", "data", "ledger"),
         *("part", "intent", "publish", "root", "current", "delete", "old generations", "end of intent"),
     }
 

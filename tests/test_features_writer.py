@@ -107,6 +107,15 @@ def test_same_rows_same_bytes_however_the_batches_are_cut(
     assert write(first, whole).checksum == write(second, *pieces).checksum
 
 
+def test_pages_do_not_depend_on_the_batches(tmp_path: Path) -> None:
+    # Several pages of 1 MiB in a row group: where a page ends must not follow the batches.
+    numbers = np.arange(4000 * 256, dtype=np.float32)
+    rows = pa.record_batch({"embedding": pa.FixedSizeListArray.from_arrays(pa.array(numbers), 256)})
+    one = write(tmp_path / "1", rows, schema=rows.schema)
+    many = write(tmp_path / "2", *(rows.slice(n, 333) for n in range(0, 4000, 333)), schema=rows.schema)
+    assert one.checksum == many.checksum
+
+
 def test_dictionaries_do_not_change_the_bytes(tmp_path: Path) -> None:
     schema = pa.schema([("key", pa.dictionary(pa.int8(), pa.string()))])
     plain = pa.record_batch({"key": ["b", "a", "b"]})

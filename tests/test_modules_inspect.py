@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from beamhub.errors import ModuleError
-from beamhub.modules import Signature, TensorSpec, Variant, format_info, info_json, inspect_module
+from beamhub.modules import Signature, TensorSpec, Variant, format_info, image_size, info_json, inspect_module
 from beamhub.modules.signatures import choose_signature, choose_variant, fits
 from tests.shared import shared
 
@@ -128,6 +128,28 @@ def test_the_default_signature_of_published_modules(name: str, inputs: str, outp
 
     assert ", ".join(f"{each.name} {each}" for each in signature.inputs.values()) == inputs
     assert ", ".join(f"{each.name} {each}" for each in signature.outputs.values()) == outputs
+
+
+def test_an_attached_image_size_is_height_and_width() -> None:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    # Attachment: field 1 the key, field 2 the value; in it field 1 the size; in that fields 1 and 2.
+    size = b"\x08\x10\x10\x20"
+    attachment = b"\x0a\x11image_module_info\x12\x06\x0a\x04" + size
+    saved_model = saved_model_pb2.SavedModel()
+    attachments = saved_model.meta_graphs.add().collection_def["hub_module_attachments"].bytes_list.value
+    attachments.append(attachment)
+
+    assert image_size.attached(saved_model) == (16, 32)
+
+
+def test_inputs_of_two_sizes_are_no_image_size() -> None:
+    def taking(height: int) -> Variant:
+        spec = TensorSpec("x", "float32", (None, height, 32, 3))
+        return Variant((), {"s": Signature("s", {"x": spec}, {})})
+
+    assert image_size.from_inputs([taking(16), taking(16)]) == (16, 32)
+    assert image_size.from_inputs([taking(16), taking(24)]) is None
 
 
 @pytest.mark.shared

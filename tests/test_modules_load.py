@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -115,10 +117,15 @@ def test_the_session_loader_fills_tables() -> None:
     assert got["ids"].values.tolist() == reference["output/-/words/ids.values"].tolist()
 
 
-def test_loading_says_nothing_about_what_is_normal_for_old_modules(caplog: pytest.LogCaptureFixture) -> None:
-    load_module(shared("modules/serving_testdata/saved_model_half_plus_three"), ("serve",))
+def test_loading_says_nothing_about_what_is_normal_for_old_modules() -> None:
+    # In a process of its own: TensorFlow gives each of these warnings a few times only.
+    code = "import sys; from beamhub.modules.load import load_module; load_module(sys.argv[1])"
+    old = shared("modules/serving_testdata/saved_model_half_plus_three")
 
-    assert caplog.messages == []
+    done = subprocess.run([sys.executable, "-c", code, old], capture_output=True, text=True, check=True)
+
+    assert "WARNING:tensorflow" not in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_tf2_module_of_six_signatures_with_static_batches() -> None:

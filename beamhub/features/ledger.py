@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Self
 
@@ -103,7 +103,9 @@ RESULT_SCHEMA = pa.schema(
 
 def results_to_table(results: Iterable[ShardResult], schema: pa.Schema = RESULT_SCHEMA) -> pa.Table:
     """One row for each result; `schema` may leave columns out."""
-    return pa.Table.from_pylist([asdict(result) for result in results], schema=schema)
+    rows = list(results)
+    columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def table_to_results(table: pa.Table) -> list[ShardResult]:

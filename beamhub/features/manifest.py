@@ -1,6 +1,6 @@
 """The manifest: the committed list of a version's shards and files.
 
-Columnar, in parts: the partition folders are spread over at most 256 buckets by a hash, and a part holds the
+Columnar, in parts: the partition folders are spread over 16 buckets by a hash, and a part holds the
 entries of one bucket. A commit writes the parts that change and a new root; the others are used again. So a
 commit costs what changed, and a load some Arrow files, however many partitions there are.
 """
@@ -30,6 +30,7 @@ from beamhub.features.ledger import (
 )
 from beamhub.features.paths import VersionPaths
 from beamhub.features.roots import Hole, Part, Root, Totals, latest_generation, read_root
+from beamhub.features.steps import step
 
 _NOT_KEPT = ("outcome", "reason", "pending")
 ENTRY_SCHEMA = pa.schema([field for field in RESULT_SCHEMA if field.name not in _NOT_KEPT])
@@ -40,8 +41,8 @@ _ATTEMPTS = 20
 
 
 def bucket_of(file: str) -> str:
-    """The bucket, two hex digits, of the partition folder that a data file lies in."""
-    return hashlib.sha256(file.rpartition("/")[0].encode()).hexdigest()[:2]
+    """The bucket, a hex digit, of the partition folder that a data file lies in."""
+    return hashlib.sha256(file.rpartition("/")[0].encode()).hexdigest()[0]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Manifest:
             if not generation:
                 return None
             root = read_root(paths, generation)
+            step("read parts")
             try:
                 if root is not None:
                     return cls(root, _read_parts(paths, root))

@@ -1,9 +1,8 @@
-"""Named points between the writes, renames and deletions of a feature table: where a test may kill or pause a
-process.
+"""Named points between the reads, writes, renames and deletions of a feature table.
 
-`step` does nothing unless asked to: the environment variable `BEAMHUB_KILL_AT=NAME:COUNT` ends the process
-with SIGKILL when it reaches the point NAME for the COUNT-th time, and `listening` hands every point to a
-function.
+There a test may kill or pause a process; otherwise `step` does nothing. The environment variable
+`BEAMHUB_KILL_AT=NAME:COUNT` ends the process with SIGKILL when it reaches the point NAME for the COUNT-th time,
+and `listening` hands every point to a function.
 """
 
 from __future__ import annotations

@@ -54,4 +54,5 @@ def _fields(message: bytes) -> dict[int, Any]:
     from google.protobuf import empty_pb2, unknown_fields
 
     unread = unknown_fields.UnknownFieldSet(empty_pb2.Empty.FromString(message))
-    return {field.field_number: field.data for field in unread}
+    fields = (unread[index] for index in range(len(unread)))
+    return {field.field_number: field.data for field in fields}
