@@ -62,6 +62,7 @@ def test_boxes_of_a_varying_number_keep_their_shape() -> None:
     for record, expected in zip(records, boxes, strict=True):
         parsed = tf.io.parse_single_example(record, {"boxes": feature})["boxes"]
         np.testing.assert_array_equal(parsed.numpy(), np.reshape(expected, (-1, 4)))
+        assert list(features(record)) == ["boxes"]
 
 
 def test_lists_of_varying_length_come_back_by_their_row_lengths() -> None:

@@ -130,7 +130,7 @@ def test_the_default_signature_of_published_modules(name: str, inputs: str, outp
     assert ", ".join(f"{each.name} {each}" for each in signature.outputs.values()) == outputs
 
 
-def test_an_attached_image_size_is_height_and_width() -> None:
+def test_an_attached_image_size_is_height_and_width(tmp_path: Path) -> None:
     from tensorflow.core.protobuf import saved_model_pb2
 
     # Attachment: field 1 the key, field 2 the value; in it field 1 the size; in that fields 1 and 2.
@@ -140,7 +140,9 @@ def test_an_attached_image_size_is_height_and_width() -> None:
     attachments = saved_model.meta_graphs.add().collection_def["hub_module_attachments"].bytes_list.value
     attachments.append(attachment)
 
-    assert image_size.attached(saved_model) == (16, 32)
+    (tmp_path / "saved_model.pb").write_bytes(saved_model.SerializeToString())
+
+    assert inspect_module(str(tmp_path)).image_size == (16, 32)
 
 
 def test_inputs_of_two_sizes_are_no_image_size() -> None:

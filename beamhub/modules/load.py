@@ -47,11 +47,14 @@ def load_module(path: str, tags: Sequence[str] | None = None) -> LoadedModule:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # Both loaders warn, line upon line, about what is normal for old modules; what fails is raised.
-    logger = tf.get_logger()
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    # Both loaders warn, line upon line, about what is normal for old modules; what fails is raised. A filter
+    # and not the level: of two loads at once, the one that ends last would leave the level that the other had
+    # set.
+    def errors_only(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+    tf.get_logger().addFilter(errors_only)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        tf.get_logger().removeFilter(errors_only)
