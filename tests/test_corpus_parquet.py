@@ -274,6 +274,24 @@ def test_damaged_data_is_an_error(tmp_path: Path) -> None:
         read_file(path, pa.schema({"a": pa.int64()}))
 
 
+def test_a_flipped_bit_is_an_error_or_loses_no_row(tmp_path: Path) -> None:
+    # Without checksums a flipped bit of a number is another number; but rows must not vanish, nor the process.
+    path = write(tmp_path / "x.parquet", {"a": list(range(30)), "s": ["x"] * 30}, store_schema=False)
+    whole = Path(path).read_bytes()
+    failed = 0
+
+    for bit in range(0, 8 * len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        Path(path).write_bytes(damaged)
+        try:
+            chunks = read_file(path, pa.schema({"a": pa.int64(), "s": pa.string()}))
+            assert sum(chunk.rows + len(chunk.unread) for chunk in chunks) == 30
+        except CorpusError:
+            failed += 1
+    assert failed > 100
+
+
 def test_an_error_of_the_file_system_is_not_taken_for_damage(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", {"a": list(range(10))})
     chunks = reader_for("parquet").read(

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -188,11 +189,11 @@ def test_late_attempt_does_not_disturb_the_commit(order: list[tuple[int, int]]) 
         assert list(tables.open(str(out)).to_numpy("value")) == rows_of(NEW)
 
 
-def steps_of(task: Callable[[], object]) -> int:
+def steps_of(task: Callable[[], object]) -> list[str]:
     seen: list[str] = []
     with listening(seen.append):
         task()
-    return len(seen)
+    return seen
 
 
 def test_commit_that_sleeps_at_any_step_while_others_go_on(tmp_path: Path) -> None:
@@ -201,8 +202,8 @@ def test_commit_that_sleeps_at_any_step_while_others_go_on(tmp_path: Path) -> No
     run(base, OLD)
     prepared(base, NEW)
     shutil.copytree(base, undisturbed)
-    total = steps_of(lambda: finish(VersionPaths(str(undisturbed), VERSION), NEW, ALL))
-    for steps in range(1, total + 1):
+    total = steps_of(lambda: commit_new(undisturbed))
+    for steps in range(1, len(total) + 1):
         out = tmp_path / str(steps)
         shutil.copytree(base, out)
         sleeper, others = together(
@@ -224,6 +225,52 @@ def go_on(out: Path) -> None:
     run(out, NEW)
     run(out, OLD)
     prepared(out, NEW)
+
+
+@pytest.mark.parametrize("point", ["read parts", "intent"])
+def test_two_commits_that_both_sleep(tmp_path: Path, point: str) -> None:
+    """The first sleeps at `point`, the second one step further on each time; the loser has changed nothing."""
+    base, undisturbed = tmp_path / "base", tmp_path / "undisturbed"
+    run(base, OLD)
+    prepared(base, NEW)
+    prepared(base, OTHER)
+    shutil.copytree(base, undisturbed)
+    until_point = steps_of(lambda: commit_new(undisturbed)).index(point) + 1
+    refused: list[str] = []
+    for steps in range(1, 20):
+        out = tmp_path / str(steps)
+        shutil.copytree(base, out)
+        order = [(0, until_point), (1, steps), (0, 10_000)]
+        errors = together(order, lambda o=out: commit_new(o), lambda o=out: commit_other(o))
+        assert None in errors, steps
+        assert all(isinstance(error, BeamhubError) for error in errors if error), steps
+        check_whole(out)
+        refused += [str(error) for error in errors if error]
+    assert any(
+        "another commit made generation 2 first; this one changed nothing: run again" in e for e in refused
+    )
+
+
+def commit_other(out: Path) -> None:
+    finish(VersionPaths(str(out), VERSION), OTHER, ALL)
+
+
+def test_commit_that_sleeps_before_it_cleans_up_leaves_the_next_one_alone(tmp_path: Path) -> None:
+    more = {**NEW, "z": File("z1", (7,))}
+    base, undisturbed = tmp_path / "base", tmp_path / "undisturbed"
+    run(base, OLD)
+    prepared(base, NEW)
+    shutil.copytree(base, undisturbed)
+    until_clean_up = steps_of(lambda: commit_new(undisturbed)).index("old generations") + 1
+    total = steps_of(lambda: run(undisturbed, more))
+    for steps in range(1, len(total) + 8):
+        out = tmp_path / str(steps)
+        shutil.copytree(base, out)
+        order = [(0, until_clean_up), (1, steps), (0, 10_000)]
+        errors = together(order, lambda o=out: commit_new(o), lambda o=out: run(o, more))
+        assert errors == [None, None], steps
+        check_whole(out)
+        assert list(tables.open(str(out)).to_numpy("value")) == rows_of(more)
 
 
 def test_reader_that_sleeps_while_others_commit_sees_the_newest_generation(tmp_path: Path) -> None:

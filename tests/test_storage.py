@@ -152,8 +152,7 @@ def test_deleting_and_moving_twice_are_no_errors(tmp_path: Path) -> None:
         storage.move(f"{tmp_path}/a", f"{tmp_path}/deep/b")
 
 
-def test_beam_gives_the_same_of_a_path_with_a_scheme(tmp_path: Path) -> None:
-    # Local by scheme too, so the operating system reads it; what Beam would read is covered with real object stores.
+def test_a_path_with_the_scheme_file_is_local(tmp_path: Path) -> None:
     storage.write_bytes(f"file://{tmp_path}/a", b"x")
 
     assert storage.read_bytes(f"{tmp_path}/a") == b"x"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from beamhub.corpus.shards import WHOLE, Chunk, Shard, Unread
 from beamhub.errors import CorpusError, UsageError
 
 _MAGIC = b"PAR1"
+_MEND = "write the file again or leave it out of the corpus"
 
 
 class ParquetFormat:
@@ -47,14 +49,17 @@ class ParquetFormat:
         with _parquet(shard.path) as file:
             _check(schema, file.schema_arrow, shard.path)
             groups = _groups(file.metadata, shard)
-            size = _batch_rows(file.metadata, groups, schema.names, rows, max_bytes)
-            first = sum(file.metadata.row_group(n).num_rows for n in range(groups.start))
+            starts = _starts(file.metadata, shard.path)
+            size = _batch_rows(file.metadata, groups, rows, max_bytes)
+            first = starts[groups.start]
             # One thread: several shards are read at once.
             batches = file.iter_batches(size, list(groups), schema.names, use_threads=False)
             for batch in batches if groups else ():
                 for part in _bounded(batch, max_bytes):
                     yield _chunk(part, first, schema, shard.path)
                     first += part.num_rows
+            if first != starts[groups.stop]:
+                raise _miscounted(shard.path, first, starts[groups.stop])
 
 
 @contextmanager
@@ -63,14 +68,11 @@ def _parquet(path: str) -> Iterator[pq.ParquetFile]:
         try:
             # Without these two, a whole row group would be in memory at once.
             yield pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             # Arrow tells of a damaged file by a bare OSError; the file system's own have a number or a class.
             if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                 raise
-            raise CorpusError(
-                f"{path}: not Parquet, truncated or damaged ({_first_line(error)}); "
-                "write the file again or leave it out of the corpus"
-            ) from error
+            raise CorpusError(f"{path}: not Parquet, truncated or damaged ({_first_line(error)}); {_MEND}") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -116,19 +118,26 @@ def _groups(metadata: pq.FileMetaData, shard: Shard) -> range:
     return range(shard.start, end)
 
 
-def _batch_rows(metadata: pq.FileMetaData, groups: range, names: Sequence[str], rows: int, max_bytes: int) -> int:
-    """How many rows of these columns `max_bytes` hold where rows are widest; `rows` at most."""
-    widest = 1.0
-    for n in groups:
-        group = metadata.row_group(n)
-        leaves = [group.column(i) for i in range(group.num_columns)]
-        size = sum(
-            leaf.total_uncompressed_size
-            for leaf in leaves
-            if any(leaf.path_in_schema == name or leaf.path_in_schema.startswith(name + ".") for name in names)
-        )
-        widest = max(widest, size / max(1, group.num_rows))
-    return max(1, min(rows, int(max_bytes / widest)))
+def _starts(metadata: pq.FileMetaData, path: str) -> list[int]:
+    """The row at which each row group begins, and the number of rows in the end."""
+    counts = (metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))
+    starts = [0, *itertools.accumulate(counts)]
+    if starts[-1] != metadata.num_rows:
+        raise _miscounted(path, starts[-1], metadata.num_rows)
+    return starts
+
+
+def _miscounted(path: str, got: int, wanted: int) -> CorpusError:
+    return CorpusError(f"{path}: damaged: has {got} rows where its footer says {wanted}; {_MEND}")
+
+
+def _batch_rows(metadata: pq.FileMetaData, groups: range, rows: int, max_bytes: int) -> int:
+    """How many rows `max_bytes` hold in the row group of the widest rows, all columns counted; `rows` at most.
+
+    A footer tells the sizes of single columns too, but asking for them ends the process where a footer is damaged.
+    """
+    widths = [metadata.row_group(n).total_byte_size / max(1, metadata.row_group(n).num_rows) for n in groups]
+    return max(1, min(rows, int(max_bytes / max([1.0, *widths]))))
 
 
 def _bounded(batch: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:

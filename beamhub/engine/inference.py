@@ -47,14 +47,6 @@ class Inferred:
     failures: dict[int, Failure] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A call on a sample: the arrays that were fed, and the outputs, one row for each record of the sample."""
-
-    raw: dict[str, Array]
-    outputs: Outputs
-
-
 class Inference:
     """A bound module and a task, ready to run on batches from several threads.
 
@@ -89,7 +81,7 @@ class Inference:
                 self._isolate(groups.feeds, some, size, parts, failures)
         return _merge(parts, failures)
 
-    def try_first(self, batch: Chunk) -> tuple[Trial | None, dict[int, Failure]]:
+    def try_first(self, batch: Chunk) -> tuple[Outputs | None, dict[int, Failure]]:
         """Calls the module with the first records of a batch that it takes; None where it takes none.
 
         The failures are those of the records that it did not take.
@@ -101,32 +93,31 @@ class Inference:
             # All at once, for that is the shape of the job's own calls; one by one where a record is in the way.
             for some in (rows[:size], *(rows[place : place + 1] for place in range(len(rows)))):
                 try:
-                    raw = self._raw(groups.feeds, some, size)
-                    return Trial(raw, take_rows(self._per_record(self._bound(raw), size), np.arange(len(some)))), failures
+                    return self._outputs(groups.feeds, some, size), failures
                 except self._errors as error:
                     failures[int(some[0])] = _failure("infer", error, 1)
         return None, failures
 
-    def try_empty(self) -> Trial | None:
+    def try_empty(self) -> Outputs | None:
         """Calls the module with zeros, empty texts and black images; None where it does not take them."""
         size = self._call.sizes[0]
         raw = {binding.input: _neutral(binding, size) for binding in self._call.bindings}
         try:
-            return Trial(raw, self._per_record(self._bound(raw), size))
+            return self._per_record(self._bound(raw), size)
         except self._errors:
             return None
 
-    def output_shapes(self, trial: Trial) -> dict[str, OutputShape]:
+    def output_shapes(self, sample: Outputs) -> dict[str, OutputShape]:
         """What is known of each output: sizes that TensorFlow proves for every call of this shape; the others vary."""
         import tensorflow as tf
 
         specs = {
-            name: tf.TensorSpec(array.shape, tf.string if array.dtype == object else array.dtype)
-            for name, array in trial.raw.items()
+            each.input: tf.TensorSpec((self._call.sizes[0], *(each.shape or ())), each.dtype)
+            for each in self._call.bindings
         }
         static = self._bound.output_shapes(specs)
         shapes = {}
-        for name, value in trial.outputs.items():
+        for name, value in sample.items():
             kind = self._bound.signature.outputs[name].kind
             found = () if isinstance(value, Ragged) else value.shape[1:]
             proven = static[name]
@@ -149,12 +140,9 @@ class Inference:
         return feeds
 
     def _outputs(self, feeds: Sequence[Feed], rows: Rows, size: int) -> Outputs:
-        raw = self._raw(feeds, rows, size)
-        return take_rows(self._per_record(self._bound(raw), size), np.arange(len(rows)))
-
-    def _raw(self, feeds: Sequence[Feed], rows: Rows, size: int) -> dict[str, Array]:
         padded = np.resize(rows, size)
-        return {feed.binding.input: feed.take(padded) for feed in feeds}
+        raw = {feed.binding.input: feed.take(padded) for feed in feeds}
+        return take_rows(self._per_record(self._bound(raw), size), np.arange(len(rows)))
 
     def _per_record(self, outputs: Outputs, size: int) -> Outputs:
         """Gives outputs of a call with one record the batch dimension that they may lack, and checks that of others."""

@@ -140,12 +140,12 @@ class _Settling:
         empty = True
         for sample in self._samples(read, any(each.column == RECORD for each in call.bindings)):
             empty = False
-            trial, failures = inference.try_first(sample)
-            if trial is not None:
-                return inference.output_shapes(trial)
-        trial = inference.try_empty() if empty else None
-        if trial is not None:
-            return inference.output_shapes(trial)
+            outputs, failures = inference.try_first(sample)
+            if outputs is not None:
+                return inference.output_shapes(outputs)
+        outputs = inference.try_empty() if empty else None
+        if outputs is not None:
+            return inference.output_shapes(outputs)
         failure = failures[min(failures)] if failures else Failure("read", "there is none")
         raise (ModuleError if failure.stage == "infer" else CorpusError)(
             f"none of the first records of {self.corpus.pattern} can be fed to {call.handle}, signature {call.signature}: "

@@ -31,9 +31,8 @@ class RowSink(Protocol):
 
 
 class TableFormat(ABC):
-    """A file format: its name, the extension of its files, and whether a file tells which shard it is of."""
+    """A file format: the extension of its files, and whether a file tells which shard it is of."""
 
-    name: str
     extension: str
     has_footer: bool
 

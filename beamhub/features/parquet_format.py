@@ -33,7 +33,6 @@ _LEVEL = 1
 class ParquetFormat(TableFormat):
     """One Parquet file for each shard, with the shard's result in its footer."""
 
-    name = "parquet"
     extension = "parquet"
     has_footer = True
 
@@ -67,13 +66,6 @@ class ParquetFormat(TableFormat):
     ) -> Iterator[pa.RecordBatch]:
         """Reads row group by row group, so that memory holds one."""
         with _opened(path) as file:
-            if not columns:
-                # Without columns pyarrow forgets how many rows there are.
-                counts = (file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))
-                yield from (
-                    pa.RecordBatch.from_struct_array(pa.array([{}] * n, pa.struct([]))) for n in counts
-                )
-                return
             yield from (
                 batch.select(list(columns)) for batch in file.iter_batches(rows, columns=list(columns))
             )

@@ -23,6 +23,7 @@ from beamhub.errors import TableError
 from beamhub.features.arrays import dtype_of, shape_of, tensor_spec, to_numpy, to_tensor
 from beamhub.features.dead import read_dead
 from beamhub.features.formats import TableFormat, format_of
+from beamhub.features.grouping import ROWS
 from beamhub.features.keys import RepeatedKeys, repeated_keys
 from beamhub.features.lineage import read_document
 from beamhub.features.manifest import Manifest
@@ -32,7 +33,8 @@ from beamhub.features.roots import Hole, Totals, latest_generation
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_BATCH = 1 << 16
+_BATCH = ROWS
+"""What is decoded at once: a row group, 32 MiB at most."""
 _THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -157,7 +159,8 @@ class FeatureTable:
     def to_tf_dataset(self, columns: Sequence[str], batch_size: int) -> tf.data.Dataset:
         """Batches as dicts of tensors, ragged ones for lists.
 
-        Raises TableError for nulls that a tensor cannot hold.
+        Raises TableError for a column that is not there. Nulls that a tensor cannot hold end the iteration with a
+        `tf.errors.OpError` that names the column.
         """
         import tensorflow as tf
 

@@ -26,7 +26,6 @@ _CHUNK_BYTES = 32 << 20
 class TFRecordFormat(TableFormat):
     """One uncompressed TFRecord file for each shard."""
 
-    name = "tfrecord"
     extension = "tfrecord"
     has_footer = False
 
@@ -65,7 +64,7 @@ class TFRecordFormat(TableFormat):
                         f"{path}: {chunk.unread[0].reason}; restore it, or run again to compute it"
                     )
                 arrays = [_restore(a, f.type) for a, f in zip(chunk.columns.columns, chosen, strict=True)]
-                yield pa.RecordBatch.from_arrays(arrays, schema=chosen) if columns else chunk.columns
+                yield pa.RecordBatch.from_arrays(arrays, schema=chosen)
         except (CorpusError, pa.ArrowInvalid) as error:
             raise TableError(f"{path}: not a whole TFRecord file of this table ({error})") from error
 

@@ -146,7 +146,8 @@ class Binder:
         return pairs
 
     def _only_fit(self, spec: TensorSpec) -> str:
-        fits, reasons = [], []
+        fits: list[str] = []
+        reasons: list[str] = []
         for column in self.schema.names:
             if column == self.job.key or column in self.job.keep:
                 continue

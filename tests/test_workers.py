@@ -1,0 +1,126 @@
+"""What a worker process holds: one copy of the module, one pool of threads, whatever runs in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+import beamhub as library
+import beamhub.modules.load as loading
+from beamhub.engine import threads
+from tests.jobs import start, succeed, tensor_column
+
+
+def write_job(folder: Path, shards: int) -> list[object]:
+    """A module of its own (so that no other test has loaded it) and a corpus; returns the flags."""
+    saved = tf.Module()
+    saved.weights = tf.Variable(np.random.default_rng().normal(size=(4, 2)).astype(np.float32))
+    spec = tf.TensorSpec((None, 4), tf.float32, name="x")
+    features = tf.function(lambda x: {"default": x @ saved.weights}, input_signature=[spec])
+    doubled = tf.function(lambda x: {"default": 2 * x @ saved.weights}, input_signature=[spec])
+    tf.saved_model.save(saved, str(folder / "module"), signatures={"serving_default": features, "doubled": doubled})
+    (folder / "corpus").mkdir()
+    for number in range(shards):
+        vectors = np.full((5, 4), number, np.float32)
+        pq.write_table(pa.table({"x": tensor_column(vectors)}), folder / "corpus" / f"{number}.parquet")
+    return ["--module", folder / "module", "--corpus", f"{folder}/corpus/*"]
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of the modules that this process loads while the test runs; loading itself is not touched."""
+    seen: list[str] = []
+    genuine = loading.load_module
+
+    def counted(path: str, tags: tuple[str, ...] | None = None) -> object:
+        seen.append(path)
+        return genuine(path, tags)
+
+    monkeypatch.setattr(loading, "load_module", counted)
+    return seen
+
+
+def test_four_worker_threads_load_a_module_once(loads: list[str], tmp_path: Path) -> None:
+    """Only the multi-threaded mode of the runner can tell: each of its workers sets up a DoFn of its own."""
+    flags = write_job(tmp_path, 12)
+
+    succeed(
+        "embed", *flags, "--out", tmp_path / "out", "--direct_running_mode=multi_threading", "--direct_num_workers=4"
+    )  # fmt: skip
+
+    assert loads == [str(tmp_path / "module")]
+    assert library.open(str(tmp_path / "out")).rows == 60
+
+
+def test_two_workers_threads_setting_up_at_once_load_once(loads: list[str], tmp_path: Path) -> None:
+    from beamhub.engine.pool import acquire_module
+    from beamhub.modules import module_digest
+
+    write_job(tmp_path, 1)
+    path = str(tmp_path / "module")
+    digest = module_digest(path)
+    barrier = threading.Barrier(8)
+    found: list[object] = []
+
+    def acquire() -> None:
+        barrier.wait()
+        found.append(acquire_module(path, digest, ("serve",)))
+
+    workers = [threading.Thread(target=acquire) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+    assert loads == [path]
+    assert len({id(each) for each in found}) == 1
+
+
+def test_module_changed_since_the_run_began(tmp_path: Path) -> None:
+    from beamhub.engine.pool import acquire_module
+    from beamhub.errors import ModuleError
+
+    write_job(tmp_path, 1)
+
+    with pytest.raises(ModuleError, match="was changed since the run began"):
+        acquire_module(str(tmp_path / "module"), "sha256:" + "0" * 64, ("serve",))
+
+
+def test_operations_have_one_thread_each(tmp_path: Path) -> None:
+    """In a fresh process, as a user's: TensorFlow is configured before it starts."""
+    script = (
+        "import sys; from beamhub.cli import main; status = main(sys.argv[1:]); import tensorflow as tf; "
+        "print(status, tf.config.threading.get_intra_op_parallelism_threads())"
+    )
+    flags = write_job(tmp_path, 1)
+    ran = subprocess.run(
+        [sys.executable, "-c", script, "embed", *map(str, flags), "--out", str(tmp_path / "out"), "--runner=FnApiRunner"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert ran.stdout.splitlines()[-1] == "0 1"
+
+
+def test_cores_are_those_this_process_may_use() -> None:
+    assert threads.cores() == len(os.sched_getaffinity(0))
+
+
+def test_workers_in_processes_of_their_own(tmp_path: Path) -> None:
+    flags = write_job(tmp_path, 4)
+
+    process = start(
+        "embed", *flags, "--out", tmp_path / "out", "--direct_running_mode=multi_processing", "--direct_num_workers=2"
+    )  # fmt: skip
+    out, err = process.communicate()
+
+    assert process.returncode == 0, err
+    assert "20 read = 20 produced" in out
