@@ -110,7 +110,9 @@ def _add_job_flags(parser: argparse.ArgumentParser, job: type[Job]) -> None:
 
 def _run_job(known: argparse.Namespace, rest: list[str]) -> int:
     job_type = JOBS[known.command]
-    values = {each.name: getattr(known, each.name) for each in dataclasses.fields(job_type) if hasattr(known, each.name)}
+    values = {
+        each.name: getattr(known, each.name) for each in dataclasses.fields(job_type) if hasattr(known, each.name)
+    }
     if known.spec is not None:
         values = {**_read_spec(known.spec, known.command), **values}
     job = from_mapping(job_type, values, known.spec or "command line")

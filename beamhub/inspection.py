@@ -78,7 +78,9 @@ def _commit(arguments: argparse.Namespace) -> int:
     run = last_run(paths)
     commit_run(paths, run)
     outcome = read_outcome(paths, run)
-    print(f"generation {outcome['generation']}: {outcome['totals']['shards']:,} shards, {outcome['totals']['rows']:,} rows")
+    print(
+        f"generation {outcome['generation']}: {outcome['totals']['shards']:,} shards, {outcome['totals']['rows']:,} rows"
+    )
     return 0
 
 

@@ -63,7 +63,10 @@ def _begin(plan: Plan, beam_arguments: Sequence[str]) -> tuple[str, list[str]]:
     papers = RunPapers(plan.paths, run)
     document = {
         "started": now.isoformat(timespec="seconds"),
-        "job": {"task": plan.job.task, **{name: value for name, value in vars(plan.job).items() if value not in (None, ())}},
+        "job": {
+            "task": plan.job.task,
+            **{name: value for name, value in vars(plan.job).items() if value not in (None, ())},
+        },
         "beam": list(beam_arguments),
         "corpus": plan.corpus.pattern,
         "key": plan.spec.key,

@@ -96,7 +96,11 @@ def canary(plan: Plan, found: Canary) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str([round(each, 6) if isinstance(each, float) else each for each in value[:8]] if isinstance(value, list) else value)
+    text = str(
+        [round(each, 6) if isinstance(each, float) else each for each in value[:8]]
+        if isinstance(value, list)
+        else value
+    )
     return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
 
 

@@ -48,9 +48,7 @@ def make_options(arguments: Sequence[str]) -> Any:
 
     options = PipelineOptions(list(arguments))
     standard = options.view_as(StandardOptions)
-    if standard.runner is None:
-        standard.runner = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
-    elif standard.runner == "FnApiRunner":
+    if standard.runner is None or standard.runner == "FnApiRunner":
         standard.runner = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
     return options
 

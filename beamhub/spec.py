@@ -18,7 +18,9 @@ RECORD = "@record"
 J = TypeVar("J", bound="Job")
 
 
-def _option(text: str, default: Any = dataclasses.MISSING, *, metavar: str | None = None, choices: tuple[str, ...] = ()) -> Any:
+def _option(
+    text: str, default: Any = dataclasses.MISSING, *, metavar: str | None = None, choices: tuple[str, ...] = ()
+) -> Any:
     metadata = {"help": text, "metavar": metavar, "choices": choices}
     return field(metadata=metadata) if default is dataclasses.MISSING else field(default=default, metadata=metadata)
 
@@ -48,12 +50,18 @@ class Job:
     key: str | None = _option("column that names a record (default: the record's address)", None, metavar="COLUMN")
     keep: tuple[str, ...] = _option("columns to pass through unchanged", (), metavar="A,B")
     schema: str | None = _option("TFMD schema of a TFRecord corpus (default: inferred)", None, metavar="FILE.pbtxt")
-    corpus_root: str | None = _option("folder that shard names are relative to (default: the glob's)", None, metavar="FOLDER")
+    corpus_root: str | None = _option(
+        "folder that shard names are relative to (default: the glob's)", None, metavar="FOLDER"
+    )
     resize: str = _option(
-        "how images are resized to the module's size", "bilinear", choices=("bilinear", "nearest", "bicubic", "area", "lanczos3")
+        "how images are resized to the module's size",
+        "bilinear",
+        choices=("bilinear", "nearest", "bicubic", "area", "lanczos3"),
     )
     image_range: str | None = _option(
-        "range that integer pixels are scaled to (default: 0,1, and 0,255 where the input is uint8)", None, metavar="LOW,HIGH"
+        "range that integer pixels are scaled to (default: 0,1, and 0,255 where the input is uint8)",
+        None,
+        metavar="LOW,HIGH",
     )
     image_size: str | None = _option("size of images where the module takes any", None, metavar="H,W")
     image_shape: str | None = _option("shape of raw pixels in a flat column", None, metavar="H,W,C")
@@ -142,7 +150,9 @@ class ClassifyJob(Job):
     task: ClassVar[str] = "classify"
     output: str | None = _option("output with logits or probabilities (default: found by name)", None, metavar="NAME")
     scores: str = _option(
-        "what that output holds (default: seen from its name or its first values)", "auto", choices=("auto", "logits", "probabilities")
+        "what that output holds (default: seen from its name or its first values)",
+        "auto",
+        choices=("auto", "logits", "probabilities"),
     )
     label_file: str | None = _option("one label a line, the first is class 0; or ID,LABEL lines", None, metavar="FILE")
     top_k: int = _option("labels for each record", 5, metavar="K")
@@ -227,6 +237,6 @@ def _convert(job: type[Job], name: str, value: Any, source: str) -> Any:
 
 
 def nearest(name: str, names: Any) -> str:
-    """"; did you mean X?" with the closest of `names`, or "" where none is close."""
+    """ "; did you mean X?" with the closest of `names`, or "" where none is close."""
     close = difflib.get_close_matches(name, list(names), n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -1,6 +1,6 @@
 """Shows the first rows of feature tables of the same records, and how far their embeddings differ.
 
-    python examples/compare.py TABLE TABLE
+python examples/compare.py TABLE TABLE
 """
 
 from __future__ import annotations

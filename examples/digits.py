@@ -72,7 +72,9 @@ def train(images: np.ndarray, labels: np.ndarray) -> Digits:
         with tf.GradientTape() as tape:
             logits = module.classify(inputs)["logits"]
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-        for variable, gradient in zip(module.trainable_variables, tape.gradient(loss, module.trainable_variables), strict=True):
+        for variable, gradient in zip(
+            module.trainable_variables, tape.gradient(loss, module.trainable_variables), strict=True
+        ):
             variable.assign_sub(2.0 * gradient)
     right = tf.reduce_mean(tf.cast(tf.argmax(module.classify(inputs)["logits"], axis=1) == labels, tf.float32))
     print(f"module trained on {len(labels):,} digits: {right:.1%} of them right")

@@ -79,7 +79,9 @@ def test_bad_flags(case: str, module: str, corpus: Path, tmp_path: Path) -> None
     succeed("embed", *flags(module, f"{corpus}/*", out))
     before = digests(out)
     named = {flag.partition("=")[0] for flag in bad}
-    kept = [f for f in flags(module, f"{corpus}/*", out) if str(f).partition("=")[0] not in named & {"--input", "--output"}]
+    kept = [
+        f for f in flags(module, f"{corpus}/*", out) if str(f).partition("=")[0] not in named & {"--input", "--output"}
+    ]
 
     line = refused(2, "embed", *kept, *bad)
 
@@ -126,9 +128,7 @@ def truncated_parquet(folder: Path) -> str:
         (truncated_parquet, ["part-0.parquet"]),
     ],
 )
-def test_bad_corpus(
-    spoil: Callable[[Path], str], words: list[str], module: str, corpus: Path, tmp_path: Path
-) -> None:
+def test_bad_corpus(spoil: Callable[[Path], str], words: list[str], module: str, corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     succeed("embed", *flags(module, f"{corpus}/*", out))
     before = digests(out)
@@ -158,7 +158,9 @@ def test_broken_file_among_good_ones_is_a_failed_shard(
     """The good shards are computed and kept, nothing is committed, and the line names the broken file."""
     out = tmp_path / "out"
     succeed("embed", *flags(module, f"{corpus}/*", out))
-    committed = {name: digest for name, digest in digests(out).items() if "/ledger/" not in name and "/runs/" not in name}
+    committed = {
+        name: digest for name, digest in digests(out).items() if "/ledger/" not in name and "/runs/" not in name
+    }
     pq.write_table(pq.read_table(corpus / "part-0.parquet"), corpus / "part-1.parquet")
     pq.write_table(pq.read_table(corpus / "part-0.parquet"), corpus / "part-2.parquet")
     spoil(corpus / "part-2.parquet")
@@ -235,8 +237,6 @@ def test_other_commands(command: str, arguments: list[str], words: list[str]) ->
 
     for word in words:
         assert word in line
-
-
 
 
 def test_spec_file_holds_the_same_fields(module: str, corpus: Path, tmp_path: Path) -> None:

@@ -40,7 +40,15 @@ def job(tmp_path: Path) -> list[object]:
         lists = pa.array(vectors.tolist(), pa.list_(pa.float32()))
         table = pa.table({"id": [f"{number}-{row}" for row in range(4)], "x": lists})
         pq.write_table(table, folder / "part.parquet")
-    return ["--module", tmp_path / "module", "--corpus", f"{tmp_path}/corpus/*/*.parquet", "--out", tmp_path / "out", "--key=id"]
+    return [
+        "--module",
+        tmp_path / "module",
+        "--corpus",
+        f"{tmp_path}/corpus/*/*.parquet",
+        "--out",
+        tmp_path / "out",
+        "--key=id",
+    ]
 
 
 def expected() -> np.ndarray:
@@ -52,9 +60,7 @@ def test_readers_that_know_nothing_of_beamhub(job: list[object], tmp_path: Path)
     """With dead letters, ledger and manifest beside the data; partition folders become a column."""
     poisoned = tmp_path / "corpus" / "dt=2026-11-21"
     poisoned.mkdir()
-    pq.write_table(
-        pa.table({"id": ["bad"], "x": pa.array([[1.0]], pa.list_(pa.float32()))}), poisoned / "part.parquet"
-    )
+    pq.write_table(pa.table({"id": ["bad"], "x": pa.array([[1.0]], pa.list_(pa.float32()))}), poisoned / "part.parquet")
     succeed("embed", *job, "--max-dead-fraction=0.2")
     folder = succeed("path", tmp_path / "out").strip()
     keys = [f"{number}-{row}" for number in range(2) for row in range(4)]

@@ -31,7 +31,7 @@ def save_batched(path: Path) -> str:
         count = tf.shape(images)[0]
         return {
             "detection_boxes": boxes_of(images),
-            "detection_scores": tf.tile([SCORES[:4] + [0.95]], (count, 1)),
+            "detection_scores": tf.tile([[*SCORES[:4], 0.95]], (count, 1)),
             "detection_classes": tf.tile([list(map(float, CLASSES))], (count, 1)),
             "num_detections": tf.fill([count], 4.0),
         }

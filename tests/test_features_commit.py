@@ -74,9 +74,7 @@ def test_changed_added_and_deleted_files_in_one_commit(tmp_path: Path) -> None:
     assert (outcome.generation, outcome.added.shards, outcome.removed) == (2, 2, 2)
     assert values(tmp_path) == [40, 6]
     assert len(data_files(tmp_path)) == 2
-    assert not [
-        name for name in tree(tmp_path) if "/pending/" in name or "/ledger/" in name or "/intents/" in name
-    ]
+    assert not [name for name in tree(tmp_path) if "/pending/" in name or "/ledger/" in name or "/intents/" in name]
 
 
 def test_replacement_waits_and_the_committed_file_stays_until_the_commit(tmp_path: Path) -> None:

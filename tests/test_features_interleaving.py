@@ -180,9 +180,7 @@ def test_late_attempt_does_not_disturb_the_commit(order: list[tuple[int, int]]) 
         run(out, OLD)
         paths = prepared(out, NEW)
         shard = shards_of(NEW)[0]
-        errors = together(
-            order, lambda: finish(paths, NEW, ALL), lambda: compute(paths, shard, (10,), pending=True)
-        )
+        errors = together(order, lambda: finish(paths, NEW, ALL), lambda: compute(paths, shard, (10,), pending=True))
         assert errors == [None, None]
         check_whole(out)
         run(out, NEW)
@@ -206,9 +204,7 @@ def test_commit_that_sleeps_at_any_step_while_others_go_on(tmp_path: Path) -> No
     for steps in range(1, len(total) + 1):
         out = tmp_path / str(steps)
         shutil.copytree(base, out)
-        sleeper, others = together(
-            [(0, steps), (1, 10_000)], lambda o=out: commit_new(o), lambda o=out: go_on(o)
-        )
+        sleeper, others = together([(0, steps), (1, 10_000)], lambda o=out: commit_new(o), lambda o=out: go_on(o))
         assert others is None, steps
         assert sleeper is None or isinstance(sleeper, BeamhubError), steps
         check_whole(out)
@@ -246,9 +242,7 @@ def test_two_commits_that_both_sleep(tmp_path: Path, point: str) -> None:
         assert all(isinstance(error, BeamhubError) for error in errors if error), steps
         check_whole(out)
         refused += [str(error) for error in errors if error]
-    assert any(
-        "another commit made generation 2 first; this one changed nothing: run again" in e for e in refused
-    )
+    assert any("another commit made generation 2 first; this one changed nothing: run again" in e for e in refused)
 
 
 def commit_other(out: Path) -> None:

@@ -23,9 +23,7 @@ def repeats(files: Files, most_hashes: int = 1000) -> RepeatedKeys:
 
 
 def test_no_key_twice() -> None:
-    assert repeats({"one": [pa.array(["a", "b"])], "two": [pa.array(["c"])], "none": []}) == RepeatedKeys(
-        0, ()
-    )
+    assert repeats({"one": [pa.array(["a", "b"])], "two": [pa.array(["c"])], "none": []}) == RepeatedKeys(0, ())
 
 
 def test_repeated_keys_are_counted_and_named() -> None:
@@ -85,8 +83,6 @@ def test_keys_longer_than_a_block() -> None:
 
 @given(st.lists(st.text(max_size=3), max_size=60), st.integers(0, 60))
 def test_agrees_with_a_counter(keys: list[str], cut: int) -> None:
-    found = repeats(
-        {"one": [pa.array(keys[:cut], pa.string())], "two": [pa.array(keys[cut:], pa.string())]}, 16
-    )
+    found = repeats({"one": [pa.array(keys[:cut], pa.string())], "two": [pa.array(keys[cut:], pa.string())]}, 16)
     assert found.count == sum(n - 1 for n in Counter(keys).values())
     assert all(Counter(keys)[key] > 1 for key, _, _ in found.examples)

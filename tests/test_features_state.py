@@ -35,9 +35,7 @@ def test_names_of_a_shard(tmp_path: Path) -> None:
     assert pending_name(name) == f"_beamhub/pending/{stem}.parquet.pending"
     assert dead_name(name) == f"_beamhub/dead/{stem}.arrow"
     assert paths.dead_file(FIRST) == paths.path(dead_name(name))
-    assert {parse_name(n) for n in (name, pending_name(name), dead_name(name))} == {
-        (FIRST.id, FIRST.token_id)
-    }
+    assert {parse_name(n) for n in (name, pending_name(name), dead_name(name))} == {(FIRST.id, FIRST.token_id)}
     assert parse_name("spec.json") is None
 
 

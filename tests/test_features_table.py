@@ -149,9 +149,7 @@ def test_tfrecord_table_is_read_by_tensorflow(tmp_path: Path) -> None:
 
     table = make(tmp_path, {"key": COLUMNS["key"], "embedding": COLUMNS["embedding"]}, "tfrecord")
     parse = {"key": tf.io.FixedLenFeature([], tf.string), "embedding": tf.io.FixedLenFeature([2], tf.float32)}
-    found = [
-        tf.io.parse_single_example(record, parse) for record in tf.data.TFRecordDataset(list(table.files))
-    ]
+    found = [tf.io.parse_single_example(record, parse) for record in tf.data.TFRecordDataset(list(table.files))]
     assert [row["key"].numpy().decode() for row in found] == COLUMNS["key"].to_pylist()
     assert [row["embedding"].numpy().tolist() for row in found] == COLUMNS["embedding"].to_pylist()
 

@@ -50,9 +50,7 @@ def batch(rows: int, first: int = 0) -> pa.RecordBatch:
     )
 
 
-def write(
-    folder: Path, *batches: pa.RecordBatch, schema: pa.Schema = SCHEMA, shard: Shard = SHARD
-) -> ShardResult:
+def write(folder: Path, *batches: pa.RecordBatch, schema: pa.Schema = SCHEMA, shard: Shard = SHARD) -> ShardResult:
     rows = sum(each.num_rows for each in batches)
     paths = VersionPaths(str(folder), "e1")
     with ShardWriter(ParquetFormat(), paths, shard, schema) as writer:

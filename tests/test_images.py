@@ -94,7 +94,9 @@ def test_pictures_of_many_sizes_are_stretched(tmp_path: Path) -> None:
     tall = np.array([[0], [100]], np.uint8)
     module = save_identity(tmp_path / "module", (None, 4, 4, 1))
 
-    found = echoed(tmp_path, module, pa.array([encode(row, "PNG"), encode(tall, "PNG")], pa.binary()), "--image-range=0,255")
+    found = echoed(
+        tmp_path, module, pa.array([encode(row, "PNG"), encode(tall, "PNG")], pa.binary()), "--image-range=0,255"
+    )
 
     np.testing.assert_allclose(found[0, :, :, 0], np.tile([0, 25, 75, 100], (4, 1)), atol=1e-4)
     np.testing.assert_allclose(found[1, :, :, 0], np.tile([[0], [25], [75], [100]], (1, 4)), atol=1e-4)
@@ -178,11 +180,11 @@ def test_float_pixels_are_taken_as_they_are(tmp_path: Path) -> None:
 
 
 def test_integers_outside_0_255_are_dead_letters(tmp_path: Path) -> None:
-    pixels = [[[0, 255]], [[0, 256]], [[1, 2]]]
+    pixels = [[0, 255], [0, 256], [1, 2]]
     module = save_identity(tmp_path / "module", (None, 1, 2, 1))
 
     found = echoed(
-        tmp_path, module, pa.array([sum(p, []) for p in pixels], pa.list_(pa.int64())), "--image-shape=1,2,1",
+        tmp_path, module, pa.array(pixels, pa.list_(pa.int64())), "--image-shape=1,2,1",
         "--image-range=0,255", "--max-dead-fraction=0.5",
     )  # fmt: skip
 

@@ -253,15 +253,11 @@ def test_sparse_inputs_are_refused_with_their_name(tmp_path: Path) -> None:
         builder.add_meta_graph_and_variables(session, ["serve"], {"total": signature})
         builder.save()
 
-    with pytest.raises(
-        ModuleError, match=r"input 'ids' is sparse int64 \[\?,9\]; only dense inputs can be fed"
-    ):
+    with pytest.raises(ModuleError, match=r"input 'ids' is sparse int64 \[\?,9\]; only dense inputs can be fed"):
         load_module(str(tmp_path / "m")).bind("total", ["sum"])
 
 
-def test_a_module_with_an_operation_that_tensorflow_lacks_is_refused_in_one_line(
-    path: str, tmp_path: Path
-) -> None:
+def test_a_module_with_an_operation_that_tensorflow_lacks_is_refused_in_one_line(path: str, tmp_path: Path) -> None:
     saved_model = read_saved_model(path)
     for function in saved_model.meta_graphs[0].graph_def.library.function:
         for node in function.node_def:

@@ -118,9 +118,7 @@ def test_without_a_setting_the_cache_is_in_the_temporary_folder(
         ("half", "not a .tar.gz that can be unpacked"),
     ],
 )
-def test_what_fails_is_one_line_and_leaves_nothing(
-    server: Server, cache: Path, name: str, message: str
-) -> None:
+def test_what_fails_is_one_line_and_leaves_nothing(server: Server, cache: Path, name: str, message: str) -> None:
     with pytest.raises(ModuleError, match=message) as caught:
         resolve(server.url(name))
 

@@ -22,9 +22,7 @@ def module(tmp_path: Path) -> Path:
 
 
 def test_the_digest_is_the_hash_of_names_sizes_and_contents(module: Path) -> None:
-    expected = hashlib.sha256(
-        b"assets/vocab.txt\x004\x00a\nb\n" + b"saved_model.pb\x005\x00graph"
-    ).hexdigest()
+    expected = hashlib.sha256(b"assets/vocab.txt\x004\x00a\nb\n" + b"saved_model.pb\x005\x00graph").hexdigest()
 
     assert module_digest(str(module)) == f"sha256:{expected}"
 

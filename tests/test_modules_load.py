@@ -173,9 +173,7 @@ def test_both_formats_of_one_network_agree() -> None:
 def test_a_wrong_image_size_is_refused_where_tensorflow_would_accept_it() -> None:
     module = load_module(shared("modules/vww_mobilenet_v1/tf1_hub"), ())
 
-    with pytest.raises(
-        ModuleError, match=r"wants float32 \[\?,96,96,3\], got float32 \[1,128,128,3\]; resize"
-    ):
+    with pytest.raises(ModuleError, match=r"wants float32 \[\?,96,96,3\], got float32 \[1,128,128,3\]; resize"):
         module.call("default", np.zeros((1, 128, 128, 3), np.float32))
 
 

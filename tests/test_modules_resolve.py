@@ -62,9 +62,7 @@ def test_resolving_imports_no_tensorflow(module: Path) -> None:
         "print(sorted({'tensorflow', 'apache_beam'} & set(sys.modules)))"
     )
 
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(module)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(module)], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
 
@@ -162,9 +160,7 @@ def test_bad_handles_say_what_is_wrong_in_one_line(module: Path, tmp_path: Path,
     assert [file.name for file in cache.iterdir() if not file.name.endswith("lock")] == []
 
 
-def test_a_cache_that_cannot_be_written_is_named(
-    module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_is_named(module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "file" / "cache"))
 

@@ -121,9 +121,7 @@ def test_chicago_taxi_missing_values_are_kept(taxi: tuple[str, list[bytes]], tmp
         assert table.column(name).to_pylist() == expected[name]
 
 
-def test_chicago_taxi_classify_takes_the_modules_own_labels(
-    taxi: tuple[str, list[bytes]], tmp_path: Path
-) -> None:
+def test_chicago_taxi_classify_takes_the_modules_own_labels(taxi: tuple[str, list[bytes]], tmp_path: Path) -> None:
     corpus, records = taxi
     scores = tf.saved_model.load(shared(TAXI)).signatures["classification"](inputs=tf.constant(records))
 

@@ -232,5 +232,3 @@ def test_path_prints_the_folder_to_read(module: str, tmp_path: Path) -> None:
     folder = succeed("path", tmp_path / "out").strip()
 
     assert pq.read_table(folder).num_rows == 600
-
-

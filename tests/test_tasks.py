@@ -121,13 +121,15 @@ def test_columns_below_structs(tmp_path: Path) -> None:
 def test_vectors_of_different_lengths(tmp_path: Path) -> None:
     """An input of unknown length takes each record with its own; nothing is padded."""
     module = save(
-        tmp_path / "m", lambda x: {"sum": tf.reduce_sum(x, 1), "same": tf.identity(x)}, tf.TensorSpec((None, None), tf.float32, "x")
+        tmp_path / "m", lambda x: {"sum": tf.reduce_sum(x, 1), "same": tf.identity(x)},
+        tf.TensorSpec((None, None), tf.float32, "x"),
     )  # fmt: skip
     rows = [[1.0], [1.0, 2.0], [5.0], [1.0, 2.0, 3.0], [7.0, 7.0]]
 
     table = run("extract", tmp_path, module, pa.table({"x": pa.array(rows, pa.list_(pa.float32()))}))
 
     assert table.to_numpy("sum").tolist() == [sum(row) for row in rows]
+    assert table.to_table(["same"]).column("same").to_pylist() == rows
 
 
 def test_kept_columns_are_unchanged(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ class ParquetFormat:
     """Parquet files as a corpus. See `beamhub.corpus.formats.CorpusFormat` for what each member does.
 
     The field `b` of a struct column `a` is read as column `a.b`, null where `a` is. Addresses are row numbers
-    in the file.
+    in the file. Counts of rows are verified, and pages where their writer left checksums.
     """
 
     name = "parquet"

@@ -15,8 +15,8 @@ import pyarrow as pa
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.tablespec import Call
 from beamhub.errors import ModuleError, RecordError
-from beamhub.modules.reason import reason
 from beamhub.modules.ragged import Output, Ragged
+from beamhub.modules.reason import reason
 from beamhub.spec import RECORD
 from beamhub.tasks.base import Outputs, OutputShape, Task
 from beamhub.tasks.binding import Binding
@@ -53,9 +53,7 @@ class Inference:
     `bound` maps fed arrays, by input name, to outputs by name; `errors` are the exceptions by which it refuses a batch.
     """
 
-    def __init__(
-        self, bound: BoundSignature, call: Call, task: Task, errors: tuple[type[Exception], ...]
-    ) -> None:
+    def __init__(self, bound: BoundSignature, call: Call, task: Task, errors: tuple[type[Exception], ...]) -> None:
         self._bound = bound
         self._call = call
         self._task = task
@@ -201,8 +199,8 @@ class _Groups:
         self.feeds = feeds
         self.problems: dict[int, str] = {}
         for feed in feeds:
-            for row, reason in feed.problems.items():
-                self.problems.setdefault(row, f"column {feed.binding.column} {reason}")
+            for row, problem in feed.problems.items():
+                self.problems.setdefault(row, f"column {feed.binding.column} {problem}")
 
     def rows(self, count: int) -> list[Rows]:
         """The good records, ascending, in groups of equal shape, in the order of their first record."""

@@ -13,6 +13,7 @@ from beamhub.engine.settle import settle
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import FORMAT_VERSION, TableSpec
 from beamhub.errors import TableError, UsageError
+from beamhub.features.intent import roll_forward
 from beamhub.features.lineage import read_document
 from beamhub.features.paths import META, VersionPaths
 from beamhub.features.state import VersionState
@@ -45,7 +46,8 @@ class Plan:
 
 
 def make_plan(job: Job) -> Plan:
-    """Looks at module, corpus and table, and decides what to do. Writes nothing.
+    """Looks at module, corpus and table, and decides what to do. Finishes a commit that died, but for
+    a dry run or a canary; else it writes nothing.
 
     Raises:
         InputError, UsageError: any of the three cannot be used, or they do not go together.
@@ -63,6 +65,8 @@ def make_plan(job: Job) -> Plan:
     _check_batch_size(job, spec)
     corpus = _below_root(job, corpus, spec)
     paths = VersionPaths(out, spec.version)
+    if spec.version in known and not job.dry_run and job.limit is None:
+        roll_forward(paths)
     state = VersionState.load(paths)
     changes = [shard for shard in corpus.shards if not state.committed(shard)]
     todo = [WorkItem(shard, state.waits(shard)) for shard in changes if state.done(shard) is None]

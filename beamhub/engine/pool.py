@@ -76,7 +76,9 @@ def acquire_module(handle: str, digest: str, tags: tuple[str, ...]) -> Any:
         path = resolve(handle)
         found = module_digest(path)
         if found != digest:
-            raise ModuleError(f"module {handle} is {found}, the table wants {digest}: it was changed since the run began")
+            raise ModuleError(
+                f"module {handle} is {found}, the table wants {digest}: it was changed since the run began"
+            )
         return load_module(path, tags)
 
     return _modules.get((digest, tags), load)

@@ -128,7 +128,9 @@ class _Settling:
     def _batch_size(self, fixed: int | None, bindings: tuple[Binding, ...], read: pa.Schema) -> int:
         if fixed is not None:
             if self.job.batch_size not in (None, fixed or 1):
-                raise UsageError(f"--batch-size {self.job.batch_size}: the signature takes {fixed or 1} at a time; leave it out")
+                raise UsageError(
+                    f"--batch-size {self.job.batch_size}: the signature takes {fixed or 1} at a time; leave it out"
+                )
             return fixed or 1
         if self.job.batch_size is not None:
             return self.job.batch_size
@@ -156,13 +158,19 @@ class _Settling:
         made = ["key", *task.fields()]
         taken = [name for name in self.job.keep if name in made]
         if taken:
-            raise UsageError(f"--keep {taken[0]}: the table has a column of that name from {task.kind}; rename it in the corpus")
+            raise UsageError(
+                f"--keep {taken[0]}: the table has a column of that name from {task.kind}; rename it in the corpus"
+            )
         if len(set(self.job.keep)) < len(self.job.keep):
             raise UsageError(f"--keep {','.join(self.job.keep)}: a column is named twice; name each once")
-        folders = {part.partition("=")[0] for shard in self.corpus.shards for part in shard.partition.split("/") if part}
+        folders = {
+            part.partition("=")[0] for shard in self.corpus.shards for part in shard.partition.split("/") if part
+        }
         both = [name for name in self.job.keep if name in folders]
         if both:
-            raise UsageError(f"--keep {both[0]}: the folders {both[0]}=... of the corpus give the table that column already")
+            raise UsageError(
+                f"--keep {both[0]}: the folders {both[0]}=... of the corpus give the table that column already"
+            )
 
 
 def default_batch_size(bindings: tuple[Binding, ...]) -> int:

@@ -50,7 +50,7 @@ def compute_shard(item: WorkItem, spec: TableSpec, paths: VersionPaths, pool: Co
     shard = item.shard
     try:
         return _Computation(item, spec, paths, pool).run()
-    except _InputChanged:
+    except _InputChangedError:
         return ShardResult.not_done(shard, "stale", f"{shard.path} changed while it was read; run again")
     except FAILURES as error:
         reason = (str(error).strip().splitlines() or [""])[0]
@@ -58,7 +58,7 @@ def compute_shard(item: WorkItem, spec: TableSpec, paths: VersionPaths, pool: Co
         return ShardResult.not_done(shard, "failed", kind + reason)
 
 
-class _InputChanged(Exception):
+class _InputChangedError(Exception):
     """The shard's file is not the one that was planned."""
 
 
@@ -146,7 +146,7 @@ class _Computation:
     def _check_token(self) -> None:
         now = storage.info(self._shard.path)
         if now is None or now.token != self._shard.token:
-            raise _InputChanged
+            raise _InputChangedError
 
     def _batches(self) -> Iterator[Chunk]:
         size = self._spec.call.sizes[0]

@@ -54,7 +54,8 @@ class Call:
     def identity(self, outputs: Sequence[str]) -> str:
         """The feature identity of a column made of these outputs, "sha256:" and 64 hex digits."""
         inputs = {
-            each.input: None if each.pixels is None else {**each.pixels.to_json(), "shape": None} for each in self.bindings
+            each.input: None if each.pixels is None else {**each.pixels.to_json(), "shape": None}
+            for each in self.bindings
         }
         return _hash(
             {

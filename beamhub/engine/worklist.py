@@ -1,9 +1,9 @@
 """A run's papers: what it has to compute, what it has to commit, and how it ended.
 
-    runs/RUN/worklist-00000.arrow   shards to compute, for the pipeline
-    runs/RUN/changes.arrow          shards to commit, those of an earlier run that died included
-    runs/RUN/run.json               options, corpus, files that are gone, limits
-    runs/RUN/outcome.json           what the commit did, or why it did not
+runs/RUN/worklist-00000.arrow   shards to compute, for the pipeline
+runs/RUN/changes.arrow          shards to commit, those of an earlier run that died included
+runs/RUN/run.json               options, corpus, files that are gone, limits
+runs/RUN/outcome.json           what the commit did, or why it did not
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from beamhub.corpus.shards import Shard
 from beamhub.engine.shard import WorkItem
 from beamhub.errors import BeamhubError, DeadLetterLimitError, ShardsFailedError, TableError
 from beamhub.features.commit import CommitOutcome, commit
-from beamhub.features.formats import format_of
-from beamhub.features.keys import repeated_keys
 from beamhub.features.ledger import decode_table, encode_table
 from beamhub.features.lineage import encode_document, read_document
 from beamhub.features.paths import VersionPaths
@@ -106,7 +104,9 @@ def commit_run(paths: VersionPaths, run: str) -> CommitOutcome | None:
     document = read_document(papers.path("run.json"))
     changes = [item.shard for item in read_worklist(papers.path("changes.arrow"))]
     try:
-        outcome = commit(paths, changes, document["gone"], VersionState.load(paths).result, Limits(**document["limits"]), run)
+        outcome = commit(
+            paths, changes, document["gone"], VersionState.load(paths).result, Limits(**document["limits"]), run
+        )
     except BeamhubError as error:
         refusal = {"refused": type(error).__name__, "message": str(error)}
         storage.write_bytes(papers.path("outcome.json"), encode_document(refusal))
@@ -121,13 +121,13 @@ def _check_keys(paths: VersionPaths) -> dict[str, Any]:
     table = open_table(paths.out, paths.version)
     if not table.files:
         return {"null": 0, "null_files": [], "repeated": 0, "examples": []}
-    table_format = format_of(table.files[0])
-    repeated = repeated_keys(table.files, lambda file: table_format.read_keys(file, table.schema), table.rows)
-    without = table.manifest.entries.filter(pc.greater(table.manifest.entries.column("null_keys"), 0))
-    relative = dict(zip(table.files, table.manifest.ordered.column("relative").to_pylist(), strict=True))
+    repeated = table.repeated_keys()
+    entries = table.manifest.ordered
+    relative = dict(zip(table.files, entries.column("relative").to_pylist(), strict=True))
+    without = entries.filter(pc.greater(entries.column("null_keys"), 0)).column("relative")
     return {
         "null": table.totals.null_keys,
-        "null_files": without.column("relative").to_pylist()[:EXAMPLES],
+        "null_files": without.to_pylist()[:EXAMPLES],
         "repeated": repeated.count,
         "examples": [[str(key), relative[first], relative[other]] for key, first, other in repeated.examples],
     }

@@ -51,9 +51,7 @@ def to_numpy(array: pa.Array, name: str) -> npt.NDArray[Any]:
         return values.reshape(len(array), *shape)
     dtype = dtype_of(array.type)
     if array.null_count and dtype.kind in "iub":
-        raise TableError(
-            f"column {name}: {array.null_count} nulls, which {dtype} cannot hold; use to_table()"
-        )
+        raise TableError(f"column {name}: {array.null_count} nulls, which {dtype} cannot hold; use to_table()")
     rows: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
     return rows.astype(dtype, copy=False)
 
@@ -87,9 +85,7 @@ def to_tensor(array: pa.Array, name: str) -> tf.Tensor | tf.RaggedTensor:
 
     is_object = dtype_of(array.type).hasobject
     if array.null_count and (_is_list(array.type) or is_object):
-        raise TableError(
-            f"column {name}: {array.null_count} nulls, which a tensor cannot hold; drop or fill them"
-        )
+        raise TableError(f"column {name}: {array.null_count} nulls, which a tensor cannot hold; drop or fill them")
     if _is_list(array.type):
         splits = np.append(0, np.cumsum(np.diff(np.asarray(array.offsets)))).astype(np.int64)
         return tf.RaggedTensor.from_row_splits(to_tensor(array.flatten(), name), splits)

@@ -69,11 +69,7 @@ def read_dead(paths: VersionPaths, names: Iterable[str] | None = None) -> pa.Tab
 
     Raises TableError for a broken file.
     """
-    found = (
-        [file.path for file in storage.list_files(paths.dead)]
-        if names is None
-        else [paths.path(n) for n in names]
-    )
+    found = [file.path for file in storage.list_files(paths.dead)] if names is None else [paths.path(n) for n in names]
 
     def load(path: str) -> pa.Table:
         return decode_table(storage.read_bytes(path), path)

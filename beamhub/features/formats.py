@@ -50,9 +50,7 @@ class TableFormat(ABC):
         """The schema of the rows of a file. Raises FileNotFoundError, or TableError when it is not whole."""
 
     @abstractmethod
-    def read(
-        self, path: str, schema: pa.Schema, columns: Sequence[str], rows: int
-    ) -> Iterator[pa.RecordBatch]:
+    def read(self, path: str, schema: pa.Schema, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """The rows of a file in order, at most `rows` at a time, with the columns asked for, in that order.
 
         Raises FileNotFoundError, or TableError when the file is not whole.
@@ -88,7 +86,5 @@ def format_of(file: str) -> TableFormat:
     """The format of a data file, by its extension, pending or not. Raises TableError for another."""
     extension = file.removesuffix(".pending").rpartition(".")[2]
     if extension not in FORMATS:
-        raise TableError(
-            f"{file}: not a data file of a feature table; upgrade beamhub if a newer one wrote it"
-        )
+        raise TableError(f"{file}: not a data file of a feature table; upgrade beamhub if a newer one wrote it")
     return format_named(extension)

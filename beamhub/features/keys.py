@@ -122,9 +122,7 @@ def _hashed(files: Sequence[str], read_keys: ReadKeys) -> Iterator[tuple[str, Ha
             yield file, hash_keys(present), present
 
 
-def _examples(
-    suspects: Hashes, files: Sequence[str], read_keys: ReadKeys
-) -> tuple[tuple[Any, str, str], ...]:
+def _examples(suspects: Hashes, files: Sequence[str], read_keys: ReadKeys) -> tuple[tuple[Any, str, str], ...]:
     """Real keys that occur twice, among those with one of the suspect hashes."""
     first: dict[Any, str] = {}
     found: dict[Any, tuple[Any, str, str]] = {}

@@ -29,9 +29,7 @@ def read_document(path: str) -> dict[str, Any]:
     try:
         document = json.loads(storage.read_bytes(path))
     except ValueError as error:
-        raise TableError(
-            f"{path}: not a JSON document ({error}); restore it or write the table anew"
-        ) from error
+        raise TableError(f"{path}: not a JSON document ({error}); restore it or write the table anew") from error
     if not isinstance(document, dict):
         raise TableError(f"{path}: wanted a JSON object, got {type(document).__name__}; restore it")
     return document

@@ -158,9 +158,7 @@ def revise(
     for bucket in sorted(touched):
         old = tables.get(bucket, ENTRY_SCHEMA.empty_table())
         kept = old.filter(pc.invert(pc.is_in(old.column("shard"), leaving)))
-        new = pa.concat_tables([kept, results_to_table(arriving.get(bucket, ()), ENTRY_SCHEMA)]).sort_by(
-            _ORDER
-        )
+        new = pa.concat_tables([kept, results_to_table(arriving.get(bucket, ()), ENTRY_SCHEMA)]).sort_by(_ORDER)
         tables[bucket] = new.combine_chunks()
         parts.pop(bucket, None)
         if len(new):
@@ -181,6 +179,4 @@ def _read_parts(paths: VersionPaths, root: Root) -> dict[str, pa.Table]:
         return decode_table(storage.read_bytes(path), path).select(ENTRY_SCHEMA.names)
 
     with ThreadPoolExecutor(READERS) as pool:
-        return {
-            part.bucket: table for part, table in zip(root.parts, pool.map(load, root.parts), strict=True)
-        }
+        return {part.bucket: table for part, table in zip(root.parts, pool.map(load, root.parts), strict=True)}

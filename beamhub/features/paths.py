@@ -70,9 +70,7 @@ class VersionPaths:
     def __post_init__(self) -> None:
         """Checks the version and makes `out` absolute."""
         if not _VERSION.fullmatch(self.version):
-            raise UsageError(
-                f"version {self.version!r}: wanted a letter followed by letters or digits, all lower case"
-            )
+            raise UsageError(f"version {self.version!r}: wanted a letter followed by letters or digits, all lower case")
         object.__setattr__(self, "out", storage.absolute(self.out))
 
     @property

@@ -76,9 +76,7 @@ def _replace_file(
     if any(shard.token != token for shard, _ in shards):
         raise BeamhubError(f"{shards[0][0].path}: shards of one file with different tokens; plan again")
     finished = [result for shard, result in shards if result is not None and _is_finished(shard, result)]
-    failed = [
-        _hole(shard, result) for shard, result in shards if result is None or not _is_finished(shard, result)
-    ]
+    failed = [_hole(shard, result) for shard, result in shards if result is None or not _is_finished(shard, result)]
     proposal.failed += failed
     if failed and any(entry.token != token for entry in old):
         return
@@ -118,9 +116,7 @@ def leftovers(state: VersionState, proposal: Proposal) -> tuple[list[str], list[
     affected = {result.shard for result in proposal.added} | proposal.removed
     affected |= {result.shard for result in state.uncommitted() if _is_past(proposal, result)}
     entries = [*proposal.added, *state.manifest.where("shard", affected - proposal.removed)]
-    needed = {result.file for result in entries} | {
-        dead_name(result.file) for result in entries if result.dead
-    }
+    needed = {result.file for result in entries} | {dead_name(result.file) for result in entries if result.dead}
     needed |= {source for source, _ in proposal.moves}
     names = ((name, parse_name(name)) for name in state.sizes)
     rows = [name for name, ids in names if ids is not None and ids[0] in affected and name not in needed]
@@ -138,6 +134,4 @@ def leftovers(state: VersionState, proposal: Proposal) -> tuple[list[str], list[
 
 
 def _is_past(proposal: Proposal, result: ShardResult) -> bool:
-    return (
-        result.relative in proposal.gone or proposal.tokens.get(result.relative, result.token) != result.token
-    )
+    return result.relative in proposal.gone or proposal.tokens.get(result.relative, result.token) != result.token

@@ -69,9 +69,7 @@ class VersionState:
         if self.committed(shard):
             return self.manifest.result(shard.id)
         found = [r for r in self.ledger.of(shard.id) if r.token == shard.token and r.outcome == "done"]
-        there = {
-            present.checksum: present for result in found if (present := self.located(result)) is not None
-        }
+        there = {present.checksum: present for result in found if (present := self.located(result)) is not None}
         if len(there) > 1:
             # Attempts on different machines: only the file can tell which of them it is of.
             whole = _recover_file(self.paths, next(iter(there.values())))
@@ -123,9 +121,7 @@ class VersionState:
 
     @cached_property
     def _committed(self) -> Mapping[str, tuple[str, str, int]]:
-        columns = [
-            self.manifest.entries.column(name).to_pylist() for name in ("shard", "token", "file", "bytes")
-        ]
+        columns = [self.manifest.entries.column(name).to_pylist() for name in ("shard", "token", "file", "bytes")]
         return {shard: (token, file, size) for shard, token, file, size in zip(*columns, strict=True)}
 
 
@@ -153,9 +149,7 @@ def _read_footer(paths: VersionPaths, name: str) -> ShardResult | None:
     found = format_of(name).recover(paths.path(name))
     if found is None:
         return None
-    shard = Shard(
-        path="", relative=found.relative, size=0, token=found.token, start=found.start, end=found.end
-    )
+    shard = Shard(path="", relative=found.relative, size=0, token=found.token, start=found.start, end=found.end)
     file = paths.data_name(shard, format_of(name).extension)
     # A file that was renamed or copied by hand is not the shard's.
     return replace(found, file=file, pending=name != file) if name in (file, pending_name(file)) else None

@@ -105,9 +105,7 @@ class FeatureTable:
             return list(self._format.read(file, self.schema, schema.names, _BATCH))
 
         with self._unchanged(), ThreadPoolExecutor(_THREADS) as pool:
-            return pa.Table.from_batches(
-                [batch for batches in pool.map(load, self.files) for batch in batches], schema
-            )
+            return pa.Table.from_batches([batch for batches in pool.map(load, self.files) for batch in batches], schema)
 
     def to_numpy(self, column: str) -> npt.NDArray[Any]:
         """A column as one array: [rows, d] of vectors, [rows, ...] of tensors, [rows] of anything else.
@@ -125,17 +123,13 @@ class FeatureTable:
                 filled[start : start + batch.num_rows] = to_numpy(batch.column(0), column)
                 start += batch.num_rows
             if start != end:
-                raise TableError(
-                    f"{file}: {end - start} rows less than the manifest says; restore it or run again"
-                )
+                raise TableError(f"{file}: {end - start} rows less than the manifest says; restore it or run again")
 
         with self._unchanged(), ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(fill, self.files, [0, *ends[:-1]], ends))
         return filled
 
-    def to_batches(
-        self, columns: Sequence[str] | None = None, rows: int = _BATCH
-    ) -> Iterator[pa.RecordBatch]:
+    def to_batches(self, columns: Sequence[str] | None = None, rows: int = _BATCH) -> Iterator[pa.RecordBatch]:
         """The rows in batches of exactly `rows` (the last may be smaller), file by file, so that memory
         holds a row group."""
         schema = self._select(columns)
@@ -184,16 +178,12 @@ class FeatureTable:
         """Keys that occur more than once. Raises TableError when there is no column `key`."""
         self._select(["key"])
         with self._unchanged():
-            return repeated_keys(
-                self.files, lambda file: self._format.read_keys(file, self.schema), self.rows
-            )
+            return repeated_keys(self.files, lambda file: self._format.read_keys(file, self.schema), self.rows)
 
     @cached_property
     def _format(self) -> TableFormat:
         if not self.files:
-            raise TableError(
-                f"{self.path}: the table has no files, for all its input is gone; add some and run again"
-            )
+            raise TableError(f"{self.path}: the table has no files, for all its input is gone; add some and run again")
         return format_of(self.files[0])
 
     def _select(self, columns: Sequence[str] | None) -> pa.Schema:
@@ -251,9 +241,7 @@ def current_version(out: str) -> str:
     if there:
         raise TableError(f"{out}: several versions and none is current: {', '.join(there)}; name one")
     if storage.list_files(out):
-        raise TableError(
-            f"{out}: not a feature table (no folder v=VERSION in it); give the folder that was --out"
-        )
+        raise TableError(f"{out}: not a feature table (no folder v=VERSION in it); give the folder that was --out")
     raise TableError(f"{out}: no such folder, or an empty one; give the folder that was --out")
 
 

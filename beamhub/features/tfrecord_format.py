@@ -46,9 +46,7 @@ class TFRecordFormat(TableFormat):
                 f"{paths.schema}: wanted the schema of the TFRecord files ({error}); restore it"
             ) from error
 
-    def read(
-        self, path: str, schema: pa.Schema, columns: Sequence[str], rows: int
-    ) -> Iterator[pa.RecordBatch]:
+    def read(self, path: str, schema: pa.Schema, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Decodes `tf.Example`s and gives them the table's types. Raises TableError for lists of lists."""
         from beamhub.corpus.tfrecord import TFRecordFormat as Corpus
 
@@ -60,9 +58,7 @@ class TFRecordFormat(TableFormat):
         try:
             for chunk in Corpus().read(shard, wire, records=False, rows=rows, max_bytes=_CHUNK_BYTES):
                 if chunk.unread:
-                    raise TableError(
-                        f"{path}: {chunk.unread[0].reason}; restore it, or run again to compute it"
-                    )
+                    raise TableError(f"{path}: {chunk.unread[0].reason}; restore it, or run again to compute it")
                 arrays = [_restore(a, f.type) for a, f in zip(chunk.columns.columns, chosen, strict=True)]
                 yield pa.RecordBatch.from_arrays(arrays, schema=chosen)
         except (CorpusError, pa.ArrowInvalid) as error:
@@ -109,8 +105,7 @@ def _wire_type(kind: pa.DataType, name: str) -> pa.DataType:
     element, _ = _inner(kind.value_type if is_list else kind)
     if pa.types.is_nested(element):
         raise TableError(
-            f"column {name}: {kind} is flattened in TFRecord; read it by tf.io.RaggedFeature, or choose "
-            "other columns"
+            f"column {name}: {kind} is flattened in TFRecord; read it by tf.io.RaggedFeature, or choose other columns"
         )
     if pa.types.is_integer(element) or pa.types.is_boolean(element):
         element = pa.int64()

@@ -128,8 +128,7 @@ def storable_schema(schema: pa.Schema) -> pa.Schema:
     """The schema as files hold it: dictionaries resolved, for how they are cut depends on the batches; no
     metadata but the fields'."""
     fields = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-        for field in schema
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema
     ]
     return pa.schema(fields)
 
@@ -140,9 +139,7 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     Raises BeamhubError when it has other columns, or a null vector.
     """
     if batch.schema.names != schema.names:
-        raise BeamhubError(
-            f"rows with columns {batch.schema.names}: wanted {schema.names}; the encoder is wrong"
-        )
+        raise BeamhubError(f"rows with columns {batch.schema.names}: wanted {schema.names}; the encoder is wrong")
     return pa.RecordBatch.from_arrays(
         [_conform_column(column, field) for column, field in zip(batch.columns, schema, strict=True)],
         schema=schema,
@@ -152,9 +149,7 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 def _conform_column(column: pa.Array, field: pa.Field) -> pa.Array:
     plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
     if plain.type != field.type:
-        raise BeamhubError(
-            f"column {field.name}: got {plain.type}, wanted {field.type}; the encoder is wrong"
-        )
+        raise BeamhubError(f"column {field.name}: got {plain.type}, wanted {field.type}; the encoder is wrong")
     is_vector = isinstance(field.type, pa.FixedShapeTensorType) or pa.types.is_fixed_size_list(field.type)
     if is_vector and plain.null_count:
         # pyarrow 25 writes a null vector and cannot read it back.

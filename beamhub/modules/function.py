@@ -26,16 +26,12 @@ class FunctionModule(LoadedModule):
         # Functions hold their variables weakly: they live as long as the loaded object.
         self._loaded = tf.saved_model.load(path, tags=list(variant.tags))
 
-    def _bind(
-        self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None
-    ) -> BoundSignature:
+    def _bind(self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None) -> BoundSignature:
         return _BoundFunction(self._loaded, signature, outputs, prepare)
 
 
 class _BoundFunction(BoundSignature):
-    def __init__(
-        self, loaded: Any, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None
-    ) -> None:
+    def __init__(self, loaded: Any, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None) -> None:
         super().__init__(signature, outputs, prepare)
         self._loaded = loaded
         self._function = loaded.signatures[signature.name]

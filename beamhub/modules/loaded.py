@@ -129,9 +129,7 @@ class LoadedModule(ABC):
             return self._calls[signature, outputs]
 
     @abstractmethod
-    def _bind(
-        self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None
-    ) -> BoundSignature:
+    def _bind(self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None) -> BoundSignature:
         """`bind` after its checks."""
 
 

@@ -46,9 +46,7 @@ class SessionModule(LoadedModule):
     def _refined(self, signature: Signature) -> Signature:
         definition = self._definitions[signature.name]
         inputs = {name: self._sized(spec, definition.inputs[name]) for name, spec in signature.inputs.items()}
-        outputs = {
-            name: self._sized(spec, definition.outputs[name]) for name, spec in signature.outputs.items()
-        }
+        outputs = {name: self._sized(spec, definition.outputs[name]) for name, spec in signature.outputs.items()}
         return replace(signature, inputs=inputs, outputs=outputs)
 
     def _sized(self, spec: TensorSpec, info: Any) -> TensorSpec:
@@ -56,9 +54,7 @@ class SessionModule(LoadedModule):
             return spec
         return replace(spec, shape=static_shape(self._graph.get_tensor_by_name(info.name).shape))
 
-    def _bind(
-        self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None
-    ) -> BoundSignature:
+    def _bind(self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None) -> BoundSignature:
         definition = self._definitions[signature.name]
         with self._binding, self._graph.as_default():
             named = self._graph.get_tensor_by_name

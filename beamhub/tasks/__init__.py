@@ -13,12 +13,9 @@ from beamhub.tasks.detect import Detect
 from beamhub.tasks.embed import Embed
 from beamhub.tasks.extract import Extract
 
-
 __all__ = ["Task", "from_json", "task_of"]
 
-_KINDS: dict[str, type[Embed] | type[Classify] | type[Detect]] = {
-    each.kind: each for each in (Embed, Classify, Detect)
-}
+_KINDS: dict[str, type[Embed] | type[Classify] | type[Detect]] = {each.kind: each for each in (Embed, Classify, Detect)}
 
 
 def task_of(job: Job, signature: Signature) -> Task:

@@ -44,7 +44,9 @@ def _element_type(output: OutputShape) -> pa.DataType:
     try:
         return pa.from_numpy_dtype(np.dtype(_NARROW.get(output.dtype, output.dtype)))
     except (TypeError, pa.ArrowNotImplementedError) as error:
-        raise ModuleError(f"output {output.name} is {output.dtype}, which a table cannot hold; choose another") from error
+        raise ModuleError(
+            f"output {output.name} is {output.dtype}, which a table cannot hold; choose another"
+        ) from error
 
 
 def _nested(value: pa.DataType, depth: int) -> pa.DataType:

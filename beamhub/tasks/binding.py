@@ -199,7 +199,9 @@ class Binder:
         if binding.shape is None:
             depth = list_depth(arrow)
             if depth > 1:
-                raise CorpusError(f"{refused}: its lists are nested {depth} deep; give a column of numbers or flat lists")
+                raise CorpusError(
+                    f"{refused}: its lists are nested {depth} deep; give a column of numbers or flat lists"
+                )
             return replace(binding, shape=(None,) * depth)
         check_layout(arrow, binding.shape, refused)
         return binding

@@ -93,7 +93,9 @@ class Classify(Task):
             return texts(np.take_along_axis(dense(outputs, self.label_output), best, axis=1))
         if self.names is None:
             return pa.array(best.ravel()).cast(pa.string())
-        names = pa.array([self.names[str(index)] for index in range(max(map(int, self.names)) + 1) if str(index) in self.names])
+        names = pa.array(
+            [self.names[str(index)] for index in range(max(map(int, self.names)) + 1) if str(index) in self.names]
+        )
         return names.take(pa.array(best.ravel()))
 
     def to_json(self) -> dict[str, Any]:

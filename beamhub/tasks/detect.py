@@ -23,6 +23,7 @@ _CLASSES = ("detection_classes", "detection_class_labels", "classes")
 _NAMES = ("detection_class_entities", "detection_class_names")
 _COUNT = ("num_detections",)
 
+
 @dataclass(frozen=True)
 class Detect(Task):
     """Columns `boxes` (list of [ymin,xmin,ymax,xmax], float32), `scores`, `classes` (int32) and `names`, best first.
@@ -68,7 +69,9 @@ class Detect(Task):
         """Raises ModuleError where the boxes have not four numbers."""
         sample = shapes[self.boxes].sample
         if not isinstance(sample, np.ndarray) or sample.ndim not in (2, 3) or sample.shape[-1] != 4:
-            raise ModuleError(f"output {self.boxes} is {list(shapes[self.boxes].shape)} for each record; detect wants [n,4]")
+            raise ModuleError(
+                f"output {self.boxes} is {list(shapes[self.boxes].shape)} for each record; detect wants [n,4]"
+            )
         return self
 
     def fields(self) -> dict[str, tuple[pa.DataType, tuple[str, ...]]]:

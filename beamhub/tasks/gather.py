@@ -127,7 +127,9 @@ def _irregular(binding: Binding, levels: list[npt.NDArray[np.int64]]) -> list[tu
     owner = np.arange(len(levels[0]))
     for level, lengths in enumerate(levels):
         for place in np.flatnonzero(lengths != shape[level]):
-            found.setdefault(int(owner[place]), f"has {lengths[place]} values at depth {level + 1}, {shape[level]} wanted")
+            found.setdefault(
+                int(owner[place]), f"has {lengths[place]} values at depth {level + 1}, {shape[level]} wanted"
+            )
         owner = np.repeat(owner, lengths)
     return list(found.items())
 

@@ -174,4 +174,6 @@ class PixelBinder:
             return height, width
         if self.spec.shape is not None and (len(self.spec.shape) == 3 or self.spec.shape[0] == 1):
             return None
-        raise UsageError(f"input {self.spec.name} takes images of any size, but a batch needs one: give --image-size H,W")
+        raise UsageError(
+            f"input {self.spec.name} takes images of any size, but a batch needs one: give --image-size H,W"
+        )

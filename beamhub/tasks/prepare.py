@@ -65,7 +65,9 @@ def parse_constants(pairs: Mapping[str, str], signature: Signature) -> dict[str,
         refused = f"--constant {name}={text}: input {name} is {spec}"
         try:
             parsed = yaml.safe_load(text)
-            value = np.asarray(str(parsed).encode() if spec.dtype == "string" and not isinstance(parsed, list) else parsed)
+            value = np.asarray(
+                str(parsed).encode() if spec.dtype == "string" and not isinstance(parsed, list) else parsed
+            )
             value = value.astype(object if spec.dtype == "string" else spec.dtype, casting="unsafe")
         except (yaml.YAMLError, ValueError, TypeError) as error:
             raise UsageError(f"{refused}: {error}") from error
