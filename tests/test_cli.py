@@ -231,3 +231,9 @@ def test_import_is_lazy() -> None:
 
 def test_exported_names() -> None:
     assert library.__all__ == ["__version__", "open"]
+
+
+def test_reference_page_is_that_of_the_code() -> None:
+    from beamhub.reference import reference
+
+    assert (ROOT / "docs" / "reference.md").read_text() == reference()
