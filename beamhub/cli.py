@@ -38,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) has seen enough.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        # A file system that refuses: its own words say what and where.
+        print(f"beamhub: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("beamhub: interrupted; finished shards are kept, run again to go on", file=sys.stderr)
         return 130

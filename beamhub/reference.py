@@ -24,7 +24,9 @@ def _head() -> Iterator[str]:
 def _jobs() -> Iterator[str]:
     shared = frozenset(each.name for each in dataclasses.fields(Job))
     for name, job in JOBS.items():
-        title = f"beamhub {name}: {(job.__doc__ or '').splitlines()[0][0].lower()}{(job.__doc__ or '').splitlines()[0][1:]}"
+        title = (
+            f"beamhub {name}: {(job.__doc__ or '').splitlines()[0][0].lower()}{(job.__doc__ or '').splitlines()[0][1:]}"
+        )
         yield from _table(title.rstrip("."), job, shared)
 
 

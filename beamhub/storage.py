@@ -15,6 +15,7 @@ Beam is imported only when a path has a scheme, so that feature tables on a loca
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob as _glob
 import os
 import stat
@@ -78,6 +79,16 @@ def _beam_info(metadata: Any) -> FileInfo:
     return FileInfo(metadata.path, metadata.size_in_bytes, f"{metadata.size_in_bytes:x}-{stamp:x}")
 
 
+def _remote(pattern: str) -> list[Any]:
+    from apache_beam.io.filesystem import BeamIOError
+
+    try:
+        return [metadata for result in _beam().match([pattern]) for metadata in result.metadata_list]
+    except (BeamIOError, ValueError) as error:
+        # Beam raises ValueError for a scheme that it does not know.
+        raise OSError(f"{pattern} cannot be listed: {error}") from error
+
+
 def match(pattern: str) -> list[FileInfo]:
     """Files that a glob matches, sorted by path; `**` crosses folders. Empty when none does."""
     if is_local(pattern):
@@ -85,7 +96,7 @@ def match(pattern: str) -> list[FileInfo]:
         paths = set(_glob.iglob(_local(pattern), recursive=True))
         found = [each for path in paths if (each := _local_info(path)) is not None]
     else:
-        found = [_beam_info(m) for result in _beam().match([pattern]) for m in result.metadata_list]
+        found = [_beam_info(metadata) for metadata in _remote(pattern)]
     return sorted(found, key=lambda info: info.path)
 
 
@@ -93,7 +104,7 @@ def info(path: str) -> FileInfo | None:
     """The file as it is now, or None when there is none."""
     if is_local(path):
         return _local_info(_local(path))
-    found = [_beam_info(m) for result in _beam().match([path]) for m in result.metadata_list]
+    found = [_beam_info(metadata) for metadata in _remote(path)]
     return next((each for each in found if each.path == path), None)
 
 
@@ -126,6 +137,9 @@ def open_read(path: str) -> BinaryIO:
     try:
         return cast(BinaryIO, _beam().open(path, compression_type=CompressionTypes.UNCOMPRESSED))
     except BeamIOError as error:
+        # Beam says with one exception that a file is not there and that its store is out of reach.
+        if info(path) is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file", path) from error
         raise OSError(str(error)) from error
 
 

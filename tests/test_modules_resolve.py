@@ -240,7 +240,7 @@ def test_an_archive_on_a_file_system_of_beams_is_unpacked(
         ("modulestore://bucket/hostile", r"file '\.\./\.\./evil' would leave the folder; nothing was copied"),
         ("modulestore://bucket/other", "not a module: neither .* there, but checkpoint"),
         ("modulestore://bucket/none", "no such folder, or an empty one"),
-        ("modulestore://bucket/none.tar.gz", "cannot be copied: .* no file"),
+        ("modulestore://bucket/none.tar.gz", "cannot be copied: .* no such file"),
         ("nosuchscheme://bucket/m", "cannot be listed: Unable to get filesystem"),
     ],
 )

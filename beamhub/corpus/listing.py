@@ -50,7 +50,10 @@ def list_corpus(pattern: str, root: str | None = None) -> Corpus:
     files are of no or of several formats.
     """
     pattern = storage.absolute(pattern)
-    files, leading = _find(pattern)
+    try:
+        files, leading = _find(pattern)
+    except OSError as error:
+        raise CorpusError(f"corpus {pattern}: {error}; check the path, or whether the store can be reached") from error
     if not files:
         raise CorpusError(_nothing(pattern))
     root = leading if root is None else storage.absolute(root)

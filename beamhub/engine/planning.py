@@ -87,7 +87,11 @@ def read_specs(out: str) -> dict[str, TableSpec]:
         TableError: the folder holds something else, or a table of a newer format.
     """
     found = {}
-    for file in storage.match(storage.join(out, "v=*", META, "spec.json")):
+    try:
+        specs = storage.match(storage.join(out, "v=*", META, "spec.json"))
+    except OSError as error:
+        raise TableError(f"--out {out}: {error}; check the path, or whether the store can be reached") from error
+    for file in specs:
         document = read_document(file.path)
         if document["format_version"] > FORMAT_VERSION:
             raise TableError(
