@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from beamhub.engine.threads import cores
-from beamhub.errors import UsageError
+from beamhub.errors import BeamhubError, UsageError
+from beamhub.modules.reason import reason
 from beamhub.spec import nearest
 
 LOCAL = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
@@ -66,9 +67,15 @@ def compute_threads(options: Any) -> int | None:
 
 
 def run_pipeline(options: Any, table: Any, worklists: Sequence[str]) -> None:
-    """Runs `table`, a `ComputeTable`, over worklist files, and waits for its end."""
+    """Runs `table`, a `ComputeTable`, over worklist files, and waits for its end. Raises BeamhubError when the runner fails."""
     import apache_beam as beam
 
     pipeline = beam.Pipeline(options=options)
     _ = pipeline | "Worklists" >> beam.Create(list(worklists)) | "ComputeTable" >> table
-    pipeline.run().wait_until_finish()
+    try:
+        pipeline.run().wait_until_finish()
+    except (RuntimeError, ValueError, OSError) as error:
+        # What a runner raises for a worker that died or a step that failed; its log has the trace.
+        raise BeamhubError(
+            f"the pipeline ended early ({reason(error)}); nothing was lost: finished shards are kept, run again to go on"
+        ) from error

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import beamhub.features.table as tables
@@ -138,6 +138,8 @@ def test_two_attempts_of_one_shard_leave_one_whole_file(order: list[tuple[int, i
 
 @FEW
 @given(order=ANY_ORDER)
+@example(order=[(0, 2), (1, 6)])
+@example(order=[(0, 2), (1, 7)])
 def test_the_same_commit_twice_at_once_makes_one_generation(order: list[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out, undisturbed = Path(folder, "out"), Path(folder, "undisturbed")

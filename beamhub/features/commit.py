@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from beamhub import storage
 from beamhub.corpus.shards import Shard
-from beamhub.errors import BeamhubError
+from beamhub.errors import BeamhubError, TableError
 from beamhub.features.intent import Intent, complete, roll_forward
 from beamhub.features.lineage import encode_document
 from beamhub.features.manifest import revise
@@ -26,6 +26,8 @@ from beamhub.features.reconcile import Limits, check
 from beamhub.features.roots import Hole, Root, Totals, read_root
 from beamhub.features.state import VersionState
 from beamhub.features.steps import step
+
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,7 @@ def commit(
     Raises BeamhubError when counts or files do not agree, or when another commit came first;
     DeadLetterLimitError; ShardsFailedError. Whatever is raised, the table is unchanged.
     """
-    roll_forward(paths)
-    state = VersionState.load(paths)
+    state = _quiet_state(paths)
     proposal = propose(state, changes, gone, results)
     check(state, proposal, limits)
     rows, ledger = leftovers(state, proposal)
@@ -74,6 +75,16 @@ def commit(
         storage.write_bytes(storage.join(paths.manifest, name), data)
     _carry_out(paths, Intent(revision.root, proposal.moves, (*rows, *ledger)))
     return _outcome(revision.root, proposal, committed=True)
+
+
+def _quiet_state(paths: VersionPaths) -> VersionState:
+    """The state at a moment when no commit was half done."""
+    for _ in range(_ATTEMPTS):
+        roll_forward(paths)
+        state = VersionState.load(paths)
+        if not storage.list_files(paths.intents):
+            return state
+    raise TableError(f"{paths.root}: commits follow each other too fast; try again")
 
 
 def _carry_out(paths: VersionPaths, intent: Intent) -> None:

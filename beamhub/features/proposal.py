@@ -46,6 +46,9 @@ def propose(state: VersionState, changes: Sequence[Shard], gone: Iterable[str], 
     files: dict[str, list[tuple[Shard, ShardResult | None]]] = {}
     for shard in changes:
         result = results(shard)
+        if result is not None and result.outcome == "done":
+            # Another process that does the same commit may have published the file since the caller saw it.
+            result = state.located(result) or result
         if not _is_settled(state, shard, result):
             files.setdefault(shard.relative, []).append((shard, result))
     old: dict[str, list[ShardResult]] = {}
