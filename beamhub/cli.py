@@ -51,6 +51,8 @@ def _run(arguments: list[str]) -> int:
     parser, subparsers = _parser()
     known, rest = parser.parse_known_args(arguments)
     if known.command is None:
+        if rest:
+            raise UsageError(f"unknown argument {rest[0]!r}{nearest(rest[0], subparsers)}; see beamhub --help")
         parser.print_help()
         return 0
     if known.command in JOBS:

@@ -30,7 +30,7 @@ def add_commands(command: AddCommand) -> None:
         if name == "status":
             _json(parser)
         parser.set_defaults(action=action)
-    run_shard = command("run-shard", "Computes one shard in this process, for a debugger; writes no ledger.")
+    run_shard = command("run-shard", "Computes one shard in this process, for a debugger.")
     _table(run_shard)
     run_shard.add_argument("shard", metavar="SHARD", help="id of the shard, or its file's path below the corpus root")
     run_shard.set_defaults(action=_run_shard)
@@ -97,7 +97,10 @@ def _paths(arguments: argparse.Namespace) -> Any:
     from beamhub.features.table import current_version
 
     out = storage.absolute(arguments.out)
-    begun = [f.path.split("/v=")[-1].split("/")[0] for f in storage.match(storage.join(out, "v=*", META, "spec.json"))]
+    begun = [
+        f.path.split("/v=")[-1].split("/")[0]
+        for f in storage.match(storage.join(storage.escape(out), "v=*", META, "spec.json"))
+    ]
     if arguments.table_version is not None:
         if arguments.table_version not in begun:
             raise TableError(f"{out}: no version {arguments.table_version}; there are {', '.join(begun) or 'none'}")

@@ -7,14 +7,16 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
 import beamhub
 from beamhub import report
 from beamhub.engine.planning import Plan, describe_limits, make_plan
+from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.worklist import RunPapers, commit_run, new_run_id, read_outcome
-from beamhub.errors import TableError
+from beamhub.errors import BeamhubError, TableError
 from beamhub.features.lineage import write_once
 from beamhub.runners import compute_threads, make_options, run_pipeline
 from beamhub.spec import Job
@@ -75,11 +77,21 @@ def _begin(plan: Plan, beam_arguments: Sequence[str]) -> tuple[str, list[str]]:
         "shards": len(plan.todo),
     }
     try:
-        write_once(plan.paths.spec, plan.spec.to_json())
+        _check_same(plan, write_once(plan.paths.spec, plan.spec.to_json()))
         write_once(plan.paths.lineage, _lineage(plan))
         return run, papers.write(plan.todo, plan.changes, document)
     except OSError as error:
         raise TableError(f"{plan.paths.out} cannot be written ({error}): give a folder that can be") from error
+
+
+def _check_same(plan: Plan, written: dict[str, Any]) -> None:
+    """Raises BeamhubError where another run has begun the version meanwhile, with other settings."""
+    begun = TableSpec.from_json(written)
+    mine = replace(plan.spec, request=begun.request, call=replace(plan.spec.call, handle=begun.call.handle))
+    if begun != mine:
+        raise BeamhubError(
+            f"{plan.paths.root}: another run has begun this version just now with other settings; run again"
+        )
 
 
 def _lineage(plan: Plan) -> dict[str, Any]:

@@ -23,8 +23,13 @@ def import_tensorflow() -> None:
 
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
+    try:
+        kept = os.dup(2)
+    except OSError:
+        # Standard error is closed: there is nothing to hold back.
+        yield
+        return
     sys.stderr.flush()
-    kept = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:

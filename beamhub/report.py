@@ -7,6 +7,7 @@ from typing import Any
 
 from beamhub.engine.canary import Canary
 from beamhub.engine.planning import Plan
+from beamhub.tasks.classify import Classify
 
 _WIDTH = 100
 
@@ -36,6 +37,8 @@ def _inputs(plan: Plan) -> Iterable[str]:
     for each in plan.spec.call.bindings:
         what = each.pixels.describe() if each.pixels is not None else each.dtype
         yield f"  input     {each.input} <- {each.column}: {what}; batches of {plan.spec.call.sizes[0]}"
+    if isinstance(plan.spec.task, Classify):
+        yield f"  scores    of {plan.spec.task.output}, taken as {plan.spec.task.scores}"
     for name, value in plan.spec.call.constants.items():
         yield f"  input     {name} = {value}"
     random = plan.info.signature(plan.spec.call.signature, plan.spec.call.tags).stateful_random

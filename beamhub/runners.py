@@ -43,14 +43,19 @@ def _beam_parser() -> Any:
 def make_options(arguments: Sequence[str]) -> Any:
     """Beam's options; without `--runner` a job runs in this process, on `FnApiRunner`.
 
-    `DirectRunner` would first try to download Beam's Prism.
+    `DirectRunner` would first try to download Beam's Prism. Raises UsageError for a runner that Beam does not know.
     """
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.runners.runner import create_runner
 
     options = PipelineOptions(list(arguments))
     standard = options.view_as(StandardOptions)
     if standard.runner is None or standard.runner == "FnApiRunner":
         standard.runner = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+    try:
+        create_runner(standard.runner)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UsageError(f"--runner {standard.runner}: {' '.join(str(error).split())}") from error
     return options
 
 

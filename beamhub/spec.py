@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,14 @@ RECORD = "@record"
 """The column name that stands for the whole serialized record of a TFRecord corpus."""
 
 J = TypeVar("J", bound="Job")
+
+_WORDS: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    tuple: "a list",
+}
 
 
 def _option(
@@ -85,6 +94,11 @@ class Job:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise UsageError(f"{flag(name)} is {value}: give a number of at least 0")
+        if self.batch_size == 1:
+            raise UsageError("--batch-size is 1: one row changes the last bits of its vector; give at least 2")
+        self.sizes("image_size", 2)
+        self.sizes("image_shape", 3)
+        self.numbers("image_range", 2)
         for each in dataclasses.fields(self):
             choices = each.metadata["choices"]
             if choices and getattr(self, each.name) not in choices:
@@ -115,14 +129,14 @@ class Job:
             values = tuple(float(part) for part in text.split(","))
         except ValueError:
             values = ()
-        if len(values) != count:
+        if len(values) != count or not all(map(math.isfinite, values)):
             raise UsageError(f"{flag(name)} is {text!r}: give {count} numbers with commas between them")
         return values
 
     def sizes(self, name: str, count: int) -> tuple[int, ...] | None:
         """Like `numbers`, for positive whole numbers."""
         values = self.numbers(name, count)
-        if values is not None and any(value != int(value) or value < 1 for value in values):
+        if values is not None and any(value % 1 or value < 1 for value in values):
             raise UsageError(f"{flag(name)} is {getattr(self, name)!r}: give {count} positive whole numbers")
         return None if values is None else tuple(int(value) for value in values)
 
@@ -176,6 +190,8 @@ class DetectJob(Job):
     def __post_init__(self) -> None:
         """Raises UsageError when a value is out of its range."""
         super().__post_init__()
+        if not math.isfinite(self.threshold):
+            raise UsageError(f"--threshold is {self.threshold}: give a number")
         if self.max_detections < 1:
             raise UsageError(f"--max-detections is {self.max_detections}: give a number of at least 1")
 
@@ -233,7 +249,7 @@ def _convert(job: type[Job], name: str, value: Any, source: str) -> Any:
         return ",".join(map(str, value))
     elif type(value) is wanted:
         return value
-    raise UsageError(f"{source}: {name} is {value!r}: give a {wanted.__name__}")
+    raise UsageError(f"{source}: {name} is {value!r}: give {_WORDS[wanted]}")
 
 
 def nearest(name: str, names: Any) -> str:

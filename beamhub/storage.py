@@ -18,6 +18,7 @@ import contextlib
 import errno
 import glob as _glob
 import os
+import re
 import stat
 import tempfile
 import uuid
@@ -108,10 +109,15 @@ def info(path: str) -> FileInfo | None:
     return next((each for each in found if each.path == path), None)
 
 
+def escape(path: str) -> str:
+    """The path as a pattern that matches it alone."""
+    return _glob.escape(path) if is_local(path) else re.sub(r"([*?[])", r"[\1]", path)
+
+
 def list_files(folder: str) -> list[FileInfo]:
     """All files below a folder but unfinished ones, sorted by path; none when it does not exist."""
     if not is_local(folder):
-        return [f for f in match(join(folder, "**")) if not f.path.endswith("/")]
+        return [f for f in match(join(escape(folder), "**")) if not f.path.endswith("/")]
     found: list[FileInfo] = []
     folders = [_local(folder)]
     while folders:

@@ -16,6 +16,7 @@ from beamhub.engine.pool import ComputePool, acquire_pool
 from beamhub.engine.shard import WorkItem, compute_shard
 from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.worklist import commit_run, read_worklist
+from beamhub.errors import ModuleError
 from beamhub.features.ledger import LedgerWriter, ShardResult
 from beamhub.features.paths import VersionPaths
 
@@ -37,7 +38,12 @@ class ComputeShards(beam.DoFn):
         """Loads the module, or finds it loaded by another thread or step of this process."""
         self._spec = TableSpec.from_json(self._spec_json)
         self._paths = VersionPaths(self._out, self._spec.version)
-        self._pool: ComputePool = acquire_pool(self._spec, self._threads)
+        self._pool: ComputePool | str
+        try:
+            self._pool = acquire_pool(self._spec, self._threads)
+        except ModuleError as error:
+            # Raised here it would end the job, on some runners after hours; each shard says it instead.
+            self._pool = str(error)
 
     def start_bundle(self) -> None:
         """A ledger writer for each bundle: what a bundle has finished is in the ledger when Beam takes it as done."""
@@ -45,7 +51,10 @@ class ComputeShards(beam.DoFn):
 
     def process(self, item: WorkItem) -> Iterator[ShardResult]:
         """Computes one shard."""
-        result = compute_shard(item, self._spec, self._paths, self._pool)
+        if isinstance(self._pool, str):
+            result = ShardResult.not_done(item.shard, "failed", self._pool)
+        else:
+            result = compute_shard(item, self._spec, self._paths, self._pool)
         self._ledger.add(result)
         for name in ("read", "produced", "dead", "bytes"):
             Metrics.counter(NAMESPACE, name).inc(getattr(result, name))

@@ -9,9 +9,15 @@ import pyarrow as pa
 
 from beamhub.corpus.shards import Chunk, Unread
 
+BATCH_BYTES = 16 << 20
+"""A batch is cut short where its columns would hold more."""
 
-def batches(chunks: Iterable[Chunk], size: int) -> Iterator[Chunk]:
-    """Cuts chunks into batches of exactly `size` records; only the last may be smaller (it is empty only to carry `unread`)."""
+
+def batches(chunks: Iterable[Chunk], size: int, most_bytes: int = BATCH_BYTES) -> Iterator[Chunk]:
+    """Cuts chunks into batches of exactly `size` records.
+
+    One that reaches `most_bytes` is cut short, and the last may be smaller (it is empty only to carry `unread`).
+    """
     waiting: list[Chunk] = []
     unread: list[Unread] = []
     rows = 0
@@ -19,18 +25,23 @@ def batches(chunks: Iterable[Chunk], size: int) -> Iterator[Chunk]:
         waiting.append(chunk)
         unread.extend(chunk.unread)
         rows += chunk.rows
-        if rows < size:
+        large = sum(_bytes(each) for each in waiting) >= most_bytes
+        if rows < size and not (large and rows):
             continue
         joined = _join(waiting)
-        whole = rows - rows % size
+        whole = rows if rows < size else rows - rows % size
         for start in range(0, whole, size):
-            yield _cut(joined, start, size, tuple(unread))
+            yield _cut(joined, start, min(size, whole - start), tuple(unread))
             unread.clear()
         rest = _cut(joined, whole, rows - whole, ())
         waiting = [rest] if rest.rows else []
         rows = rest.rows
     if rows or unread:
         yield _cut(_join(waiting), 0, rows, tuple(unread))
+
+
+def _bytes(chunk: Chunk) -> int:
+    return int(chunk.columns.nbytes) + (0 if chunk.records is None else int(chunk.records.nbytes))
 
 
 def _join(chunks: list[Chunk]) -> Chunk:

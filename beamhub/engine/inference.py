@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.tablespec import Call
-from beamhub.errors import ModuleError, RecordError
+from beamhub.errors import BeamhubError, ModuleError, RecordError
 from beamhub.modules.ragged import Output, Ragged
 from beamhub.modules.reason import reason
 from beamhub.spec import RECORD
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from beamhub.modules.loaded import BoundSignature
 
 Rows = npt.NDArray[np.int64]
+_Part = tuple[Rows, list[pa.Array]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +52,41 @@ class Inferred:
 class Inference:
     """A bound module and a task, ready to run on batches from several threads.
 
-    `bound` maps fed arrays, by input name, to outputs by name; `errors` are the exceptions by which it refuses a batch.
+    `bound` maps fed arrays, by input name, to outputs by name; `errors` are the exceptions by which it refuses records.
+    A `breakdown` that is none of them is no record's fault: it fails the shard.
     """
 
-    def __init__(self, bound: BoundSignature, call: Call, task: Task, errors: tuple[type[Exception], ...]) -> None:
+    def __init__(
+        self,
+        bound: BoundSignature,
+        call: Call,
+        task: Task,
+        errors: tuple[type[Exception], ...],
+        breakdown: type[Exception],
+    ) -> None:
         self._bound = bound
         self._call = call
         self._task = task
         self._errors = errors
+        self._breakdown = breakdown
 
     def run(self, batch: Chunk) -> Inferred:
         """The task's columns for a batch.
 
-        A batch that the module refuses is bisected until the records that cause it stand alone. Each part is called in the
-        batch's own size, filled up with its own records over and over, so that the others keep their bits.
+        Where the module refuses the batch, the records that cause it are found by bisecting, and the others are called
+        again in the batch's own size, so that they keep their bits. What fills a call up to its size are its own records.
 
         Raises:
             ModuleError: an output has another number of rows than the call.
+            BeamhubError: the module broke down.
         """
         groups = _Groups(self._feeds(batch))
-        failures = {row: Failure("check", reason) for row, reason in groups.problems.items()}
-        parts: list[tuple[Rows, list[pa.Array]]] = []
+        failures = {row: Failure("check", problem) for row, problem in groups.problems.items()}
+        parts: list[_Part] = []
         largest = self._call.sizes[0]
         for rows in groups.rows(batch.rows):
             for start in range(0, len(rows), largest):
-                some = rows[start : start + largest]
-                size = min(each for each in self._call.sizes if each >= len(some))
-                self._isolate(groups.feeds, some, size, parts, failures)
+                self._infer(groups.feeds, rows[start : start + largest], parts, failures)
         return _merge(parts, failures)
 
     def try_first(self, batch: Chunk) -> tuple[Outputs | None, dict[int, Failure]]:
@@ -85,23 +95,37 @@ class Inference:
         The failures are those of the records that it did not take.
         """
         groups = _Groups(self._feeds(batch))
-        failures = {row: Failure("check", reason) for row, reason in groups.problems.items()}
+        failures = {row: Failure("check", problem) for row, problem in groups.problems.items()}
         size = self._call.sizes[0]
         for rows in groups.rows(batch.rows):
-            # All at once, for that is the shape of the job's own calls; one by one where a record is in the way.
+            # Together, as the job will; one by one where a record is in the way.
             for some in (rows[:size], *(rows[place : place + 1] for place in range(len(rows)))):
-                try:
-                    return self._outputs(groups.feeds, some, size), failures
-                except self._errors as error:
-                    failures[int(some[0])] = _failure("infer", error, 1)
+                outputs = self._try(groups.feeds, some, size)
+                if not isinstance(outputs, Exception):
+                    return outputs, failures
+                failures[int(some[0])] = _failure("infer", outputs, 1)
         return None, failures
+
+    def lacks_batch(self, batch: Chunk) -> bool:
+        """Whether a call with one record gives, for some record of a batch, an output that has not one row."""
+        groups = _Groups(self._feeds(batch))
+        for row in itertools.chain.from_iterable(groups.rows(batch.rows)):
+            try:
+                outputs = self._bound({feed.binding.input: feed.take(np.array([row])) for feed in groups.feeds})
+            except self._errors:
+                continue
+            if any(
+                isinstance(value, np.ndarray) and (value.ndim == 0 or len(value) != 1) for value in outputs.values()
+            ):
+                return True
+        return False
 
     def try_empty(self) -> Outputs | None:
         """Calls the module with zeros, empty texts and black images; None where it does not take them."""
         size = self._call.sizes[0]
         raw = {binding.input: _neutral(binding, size) for binding in self._call.bindings}
         try:
-            return self._per_record(self._bound(raw), size)
+            return self._stacked(self._bound(raw), size)
         except self._errors:
             return None
 
@@ -130,6 +154,10 @@ class Inference:
             shapes[name] = OutputShape(name, dtype, kind, found, value)
         return shapes
 
+    def lengths(self, batch: Chunk) -> dict[str, int]:
+        """The most values that a record of a batch feeds to each input."""
+        return {feed.binding.input: int(feed.lengths.max(initial=0)) for feed in self._feeds(batch)}
+
     def _feeds(self, batch: Chunk) -> list[Feed]:
         feeds = []
         for binding in self._call.bindings:
@@ -137,15 +165,21 @@ class Inference:
             feeds.append(gather(binding, column))
         return feeds
 
-    def _outputs(self, feeds: Sequence[Feed], rows: Rows, size: int) -> Outputs:
+    def _try(self, feeds: Sequence[Feed], rows: Rows, size: int) -> Outputs | Exception:
+        """The outputs for some records in a call of `size`, or the exception by which the module refuses them."""
         padded = np.resize(rows, size)
         raw = {feed.binding.input: feed.take(padded) for feed in feeds}
-        return take_rows(self._per_record(self._bound(raw), size), np.arange(len(rows)))
+        try:
+            outputs = self._bound(raw)
+        except self._errors as error:
+            return error
+        except self._breakdown as error:
+            raise BeamhubError(f"the module failed: {reason(error)}") from error
+        return take_rows(self._stacked(outputs, size), np.arange(len(rows)))
 
-    def _per_record(self, outputs: Outputs, size: int) -> Outputs:
-        """Gives outputs of a call with one record the batch dimension that they may lack, and checks that of others."""
-        arrays = [value for value in outputs.values() if isinstance(value, np.ndarray)]
-        if self._call.fixed == 0 or (size == 1 and any(a.ndim == 0 or len(a) != 1 for a in arrays)):
+    def _stacked(self, outputs: Outputs, size: int) -> Outputs:
+        """Gives outputs of a call with one record the batch dimension that they lack, and checks that of others."""
+        if not self._call.stacked:
             return {name: v[np.newaxis] if isinstance(v, np.ndarray) else v for name, v in outputs.items()}
         for name, value in outputs.items():
             count = rows_in(value)
@@ -156,31 +190,42 @@ class Inference:
                 )
         return outputs
 
-    def _isolate(
-        self,
-        feeds: Sequence[Feed],
-        rows: Rows,
-        size: int,
-        parts: list[tuple[Rows, list[pa.Array]]],
-        failures: dict[int, Failure],
-    ) -> None:
-        waiting: list[tuple[Rows, int]] = [(rows, 1)]
-        while waiting:
-            some, attempt = waiting.pop()
-            try:
-                outputs = self._outputs(feeds, some, size)
-            except self._errors as error:
-                if len(some) == 1:
-                    failures[int(some[0])] = _failure("infer", error, attempt)
-                    continue
-                middle = len(some) // 2
-                waiting += [(some[middle:], attempt + 1), (some[:middle], attempt + 1)]
-                continue
-            self._encode(outputs, some, parts, failures)
+    def _infer(self, feeds: Sequence[Feed], rows: Rows, parts: list[_Part], failures: dict[int, Failure]) -> None:
+        size = min(each for each in self._call.sizes if each >= len(rows))
+        outputs = self._try(feeds, rows, size)
+        if not isinstance(outputs, Exception):
+            self._encode(outputs, rows, parts, failures)
+            return
+        found = self._culprits(feeds, rows, outputs)
+        failures.update(found)
+        good = rows[~np.isin(rows, np.fromiter(found, np.int64, len(found)))]
+        if not len(good):
+            return
+        outputs = self._try(feeds, good, size)
+        if not isinstance(outputs, Exception):
+            self._encode(outputs, good, parts, failures)
+            return
+        # Each passed alone, but not together: nothing tells whose fault it is.
+        failures.update({int(row): _failure("infer", outputs, 1) for row in good})
 
-    def _encode(
-        self, outputs: Outputs, rows: Rows, parts: list[tuple[Rows, list[pa.Array]]], failures: dict[int, Failure]
-    ) -> None:
+    def _culprits(self, feeds: Sequence[Feed], rows: Rows, error: Exception) -> dict[int, Failure]:
+        """The records of a refused batch that the module refuses alone, by bisecting, in calls as small as there are."""
+        found: dict[int, Failure] = {}
+        waiting: list[tuple[Rows, int, Exception]] = [(rows, 1, error)]
+        while waiting:
+            some, attempt, refusal = waiting.pop()
+            if len(some) == 1:
+                found[int(some[0])] = _failure("infer", refusal, attempt)
+                continue
+            middle = len(some) // 2
+            for half in (some[middle:], some[:middle]):
+                size = min(each for each in self._call.probes if each >= len(half))
+                outputs = self._try(feeds, half, size)
+                if isinstance(outputs, Exception):
+                    waiting.append((half, attempt + 1, outputs))
+        return found
+
+    def _encode(self, outputs: Outputs, rows: Rows, parts: list[_Part], failures: dict[int, Failure]) -> None:
         try:
             parts.append((rows, self._task.encode(outputs)))
         except RecordError as error:
@@ -212,7 +257,7 @@ class _Groups:
         return [good[group.ravel() == each] for each in np.argsort(first, kind="stable")]
 
 
-def _merge(parts: list[tuple[Rows, list[pa.Array]]], failures: dict[int, Failure]) -> Inferred:
+def _merge(parts: list[_Part], failures: dict[int, Failure]) -> Inferred:
     if not parts:
         return Inferred(np.empty(0, np.int64), [], failures)
     if len(parts) == 1:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from beamhub import storage
+from beamhub.corpus.globs import covers
 from beamhub.corpus.listing import Corpus, list_corpus
 from beamhub.corpus.shards import Shard
 from beamhub.engine.settle import settle
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import FORMAT_VERSION, TableSpec
 from beamhub.errors import TableError, UsageError
+from beamhub.features.formats import FORMATS
 from beamhub.features.intent import roll_forward
 from beamhub.features.lineage import read_document
 from beamhub.features.paths import META, VersionPaths
 from beamhub.features.state import VersionState
 from beamhub.modules.inspect import ModuleInfo, inspect_module
-from beamhub.spec import Job
+from beamhub.spec import Job, flag
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,15 @@ def make_plan(job: Job) -> Plan:
     job = replace(job, module=handle_for_workers(job.module))
     info = replace(info, handle=job.module)
     corpus = list_corpus(job.corpus, job.corpus_root)
-    spec = _same_request(job, info, corpus, known)
+    _check_apart(out, corpus)
+    if job.schema is not None and corpus.format != "tfrecord":
+        raise UsageError("--schema is for TFRecord; a Parquet corpus has its types in its files: leave it out")
+    request = full_request(job)
+    spec = _same_request(request, info, corpus, known)
     if spec is None:
-        spec = settle(job, info, corpus)
-        spec = known.get(spec.version, spec)
+        spec = settle(job, request, info, corpus)
+        begun = known.get(spec.version, spec)
+        spec = replace(begun, call=replace(begun.call, handle=info.handle))
     _check_batch_size(job, spec)
     corpus = _below_root(job, corpus, spec)
     paths = VersionPaths(out, spec.version)
@@ -88,7 +96,7 @@ def read_specs(out: str) -> dict[str, TableSpec]:
     """
     found = {}
     try:
-        specs = storage.match(storage.join(out, "v=*", META, "spec.json"))
+        specs = storage.match(storage.join(storage.escape(out), "v=*", META, "spec.json"))
     except OSError as error:
         raise TableError(f"--out {out}: {error}; check the path, or whether the store can be reached") from error
     for file in specs:
@@ -113,9 +121,36 @@ def _check_empty(out: str) -> None:
         raise TableError(f"{out}: holds something else than a feature table ({other}); give an empty or a new folder")
 
 
-def _same_request(job: Job, info: ModuleInfo, corpus: Corpus, known: dict[str, TableSpec]) -> TableSpec | None:
-    """The spec that an earlier run settled for the same request, so that types seen in the data stay as they were."""
+def full_request(job: Job) -> dict[str, Any]:
+    """What was asked for, with the digest of each file that a field names: its content counts, not where it lies.
+
+    Raises:
+        UsageError: such a file cannot be read.
+    """
     request = job.request()
+    for name in ("schema", "label_file"):
+        path = request.get(name)
+        if path is not None:
+            try:
+                request[name] = "sha256:" + hashlib.sha256(storage.read_bytes(path)).hexdigest()
+            except OSError as error:
+                raise UsageError(f"{flag(name)} {path} cannot be read ({error}): give a file that is there") from error
+    return request
+
+
+def _check_apart(out: str, corpus: Corpus) -> None:
+    """Raises UsageError where the table's files would be taken for the corpus's."""
+    inside = any(shard.path.startswith(storage.join(out, "")) for shard in corpus.shards)
+    if inside or any(covers(corpus.pattern, storage.join(out, f"v=f0/part-0.{format}")) for format in FORMATS):
+        raise UsageError(
+            f"--out {out} lies inside the corpus {corpus.pattern}: the next run would read it; give another"
+        )
+
+
+def _same_request(
+    request: dict[str, Any], info: ModuleInfo, corpus: Corpus, known: dict[str, TableSpec]
+) -> TableSpec | None:
+    """The spec that an earlier run settled for the same request, so that types seen in the data stay as they were."""
     for spec in known.values():
         if spec.request == request and spec.call.digest == info.digest and spec.corpus_format == corpus.format:
             # The same content may lie elsewhere by now.

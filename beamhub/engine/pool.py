@@ -18,7 +18,7 @@ from beamhub.engine.threads import configure_tensorflow, cores
 from beamhub.errors import ModuleError
 from beamhub.modules.signatures import choose_signature
 from beamhub.tasks import Task
-from beamhub.tasks.prepare import make_prepare, parse_constants
+from beamhub.tasks.prepare import make_prepare
 
 
 class ComputePool:
@@ -111,7 +111,13 @@ def bind_inference(module: Any, call: Call, task: Task) -> Inference:
     import tensorflow as tf
 
     signature = choose_signature(module.variant, call.signature, call.handle)
-    constants = parse_constants(call.constants, signature)
-    prepare = make_prepare(call.bindings, constants, signature, call.batched)
+    prepare = make_prepare(call.bindings, call.constants, signature, call.batched)
     bound = module.bind(call.signature, task.wanted, prepare)
-    return Inference(bound, call, task, (tf.errors.OpError, ValueError))
+    # What TensorFlow raises for the values or the shape of a record; memory, a lost device or a missing file are not.
+    faults = (
+        tf.errors.InvalidArgumentError,
+        tf.errors.DataLossError,
+        tf.errors.OutOfRangeError,
+        tf.errors.UnknownError,
+    )
+    return Inference(bound, call, task, (*faults, ValueError), tf.errors.OpError)

@@ -1,12 +1,12 @@
-"""From what was asked for to a version's spec: reads the module's signatures and the first records, tries the module on them."""
+"""From what was asked for to a version's spec: reads the module's signatures and the first records, and tries the module."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from beamhub import storage
@@ -15,38 +15,37 @@ from beamhub.corpus.listing import Corpus
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.inference import Failure, Inference
 from beamhub.engine.pool import acquire_module, bind_inference
+from beamhub.engine.sizing import SMALLEST_BATCH, default_batch_size, result_bytes
 from beamhub.engine.tablespec import Call, TableSpec
 from beamhub.engine.threads import configure_tensorflow
 from beamhub.errors import CorpusError, ModuleError, UsageError
 from beamhub.modules.inspect import ModuleInfo
 from beamhub.modules.signatures import Signature, choose_signature
-from beamhub.spec import RECORD, Job, nearest
+from beamhub.spec import RECORD, Job, flag, nearest
 from beamhub.tasks import Task, task_of
 from beamhub.tasks.base import OutputShape
 from beamhub.tasks.binding import BatchAxis, Binder, Binding
+from beamhub.tasks.prepare import parse_constants
 
 SAMPLE_ROWS = 64
 SAMPLE_BYTES = 8 << 20
 SAMPLE_CHUNKS = 16
 """The module is tried on the first chunk whose records it takes, of this many."""
 
-BATCH_BYTES = 1 << 20
-LARGEST_BATCH = 8192
-SMALLEST_BATCH = 4
 
-
-def settle(job: Job, info: ModuleInfo, corpus: Corpus) -> TableSpec:
-    """Decides everything that decides the bytes of a version.
+def settle(job: Job, request: dict[str, Any], info: ModuleInfo, corpus: Corpus) -> TableSpec:
+    """Decides everything that decides the bytes of a version; `request` is kept in it.
 
     Raises:
         UsageError, CorpusError, ModuleError: the job, the corpus and the module do not go together.
     """
-    return _Settling(job, info, corpus).spec()
+    return _Settling(job, request, info, corpus).spec()
 
 
 @dataclass
 class _Settling:
     job: Job
+    request: dict[str, Any]
     info: ModuleInfo
     corpus: Corpus
 
@@ -59,25 +58,15 @@ class _Settling:
         signature = choose_signature(module.variant, name, self.info.handle)
         task = task_of(self.job, signature)
         schema = self._schema()
-        bindings = self._bind(signature, schema)
-        wanted = dict.fromkeys([*([self.job.key] if self.job.key else []), *self.job.keep])
-        names = dict.fromkeys([*wanted, *(each.column for each in bindings if each.column != RECORD)])
-        read = pa.schema([schema.field(name) for name in names])
-        fixed = BatchAxis.of(signature).fixed
-        call = Call(
-            self.info.handle,
-            self.info.digest,
-            variant.tags,
-            signature.name,
-            bindings,
-            self.job.pairs("constant"),
-            fixed,
-            self._batch_size(fixed, bindings, read),
-        )
-        settled = task.settle(self._try(bind_inference(module, call, task), call, read))
+        bindings, axis = self._bind(signature, schema)
+        columns = [self.job.key or "", *self.job.keep, *(each.column for each in bindings)]
+        read = pa.schema([schema.field(name) for name in dict.fromkeys(columns) if name not in ("", RECORD)])
+        call = self._call(signature, variant.tags, bindings, axis)
+        call, shapes = self._size(module, call, task, read)
+        settled = task.settle(shapes)
         self._check_columns(settled)
         return TableSpec(
-            self.job.request(),
+            self.request,
             call,
             settled,
             self.job.key,
@@ -89,14 +78,7 @@ class _Settling:
         )
 
     def _schema(self) -> pa.Schema:
-        declared = None
-        if self.job.schema is not None:
-            if self.corpus.format != "tfrecord":
-                raise UsageError("--schema is for TFRecord; a Parquet corpus has its types in its files: leave it out")
-            try:
-                declared = storage.read_bytes(self.job.schema)
-            except OSError as error:
-                raise UsageError(f"--schema {self.job.schema} cannot be read: {error}") from error
+        declared = None if self.job.schema is None else storage.read_bytes(self.job.schema)
         schema = infer_schema(self.corpus, declared)
         for name, column in [("--key", self.job.key), *(("--keep", each) for each in self.job.keep)]:
             if column is not None and column not in schema.names:
@@ -104,18 +86,28 @@ class _Settling:
                     f"{name} {column}: no such column in {self.corpus.pattern}{nearest(column, schema.names)}; "
                     f"its columns are {', '.join(schema.names) or 'none'}"
                 )
+        key = None if self.job.key is None else schema.field(self.job.key).type
+        if key is not None and pa.types.is_nested(key):
+            raise CorpusError(
+                f"--key {self.job.key} is {key}: a key is a number, a text or a time; name another column"
+            )
         return schema
 
-    def _bind(self, signature: Signature, schema: pa.Schema) -> tuple[Binding, ...]:
+    def _bind(self, signature: Signature, schema: pa.Schema) -> tuple[tuple[Binding, ...], BatchAxis]:
         one_integer = self.corpus.format == "tfrecord"
         named = [name for name in self.job.pairs("input").values() if name in schema.names]
         candidates = pa.schema([schema.field(name) for name in named]) if named else schema
         sample = next(self._samples(candidates, records=False), None)
         columns = pa.RecordBatch.from_pylist([], schema) if sample is None else sample.columns
-        bindings = Binder(self.job, signature, schema, columns, one_integer).bind()
+        bindings, axis = Binder(self.job, signature, schema, columns, one_integer).bind()
         if any(each.column == RECORD for each in bindings) and self.corpus.format != "tfrecord":
             raise CorpusError(f"{RECORD} is a serialized record of a TFRecord corpus; {self.corpus.pattern} is Parquet")
-        return bindings
+        if not any(each.pixels is not None for each in bindings):
+            fed = ", ".join(f"{each.input} <- {each.column} ({each.dtype})" for each in bindings)
+            for name in ("image_range", "image_size", "image_shape"):
+                if getattr(self.job, name) is not None:
+                    raise UsageError(f"{flag(name)}: no input is fed with images ({fed}); leave the flag out")
+        return bindings, axis
 
     def _samples(self, schema: pa.Schema, records: bool) -> Iterator[Chunk]:
         reader = reader_for(self.corpus.format)
@@ -125,47 +117,77 @@ class _Settling:
         )
         yield from itertools.islice((each for each in chunks if each.rows), SAMPLE_CHUNKS)
 
-    def _batch_size(self, fixed: int | None, bindings: tuple[Binding, ...], read: pa.Schema) -> int:
-        if fixed is not None:
-            if self.job.batch_size not in (None, fixed or 1):
-                raise UsageError(
-                    f"--batch-size {self.job.batch_size}: the signature takes {fixed or 1} at a time; leave it out"
-                )
-            return fixed or 1
-        if self.job.batch_size is not None:
-            return self.job.batch_size
-        return default_batch_size(bindings)
+    def _call(
+        self, signature: Signature, tags: tuple[str, ...], bindings: tuple[Binding, ...], axis: BatchAxis
+    ) -> Call:
+        if axis.fixed is not None and self.job.batch_size not in (None, axis.fixed):
+            raise UsageError(
+                f"--batch-size {self.job.batch_size}: the signature takes {axis.fixed or 1} at a time; leave it out"
+            )
+        return Call(
+            handle=self.info.handle,
+            digest=self.info.digest,
+            tags=tags,
+            signature=signature.name,
+            bindings=bindings,
+            constants=parse_constants(self.job.pairs("constant"), signature),
+            fixed=axis.fixed,
+            batch_size=SMALLEST_BATCH if axis.fixed is None else axis.fixed or 1,
+            stacked=axis.fixed != 0,
+        )
 
-    def _try(self, inference: Inference, call: Call, read: pa.Schema) -> dict[str, OutputShape]:
-        """Runs the module on the first records that it takes, and tells what its outputs look like."""
+    def _size(self, module: Any, call: Call, task: Task, read: pa.Schema) -> tuple[Call, dict[str, OutputShape]]:
+        """Tries the module on the first records: few at first, for what comes out tells how many a call can have."""
+        inference = bind_inference(module, call, task)
+        if call.fixed == 1:
+            call = replace(call, stacked=self._is_stacked(inference, call, read))
+            inference = bind_inference(module, call, task)
+        shapes, lengths = self._try(inference, call, read)
+        if call.fixed is not None:
+            return call, shapes
+        size = self.job.batch_size or default_batch_size(call.bindings, lengths, result_bytes(shapes))
+        call = replace(call, batch_size=size)
+        # Again, as the job will: some sizes are known only now.
+        return call, self._try(bind_inference(module, call, task), call, read)[0]
+
+    def _try(self, inference: Inference, call: Call, read: pa.Schema) -> tuple[dict[str, OutputShape], dict[str, int]]:
+        """What the outputs look like for the first records that the module takes, and the most values fed to each input."""
         failures: dict[int, Failure] = {}
         empty = True
-        for sample in self._samples(read, any(each.column == RECORD for each in call.bindings)):
+        for sample in self._samples(read, _feeds_records(call)):
             empty = False
             outputs, failures = inference.try_first(sample)
             if outputs is not None:
-                return inference.output_shapes(outputs)
+                return inference.output_shapes(outputs), inference.lengths(sample)
         outputs = inference.try_empty() if empty else None
         if outputs is not None:
-            return inference.output_shapes(outputs)
+            return inference.output_shapes(outputs), {}
         failure = failures[min(failures)] if failures else Failure("read", "there is none")
         raise (ModuleError if failure.stage == "infer" else CorpusError)(
-            f"none of the first records of {self.corpus.pattern} can be fed to {call.handle}, signature {call.signature}: "
-            f"{failure.reason}"
+            f"none of the first records of {self.corpus.pattern} can be fed to {call.handle}, signature "
+            f"{call.signature}: {failure.reason}"
         )
 
+    def _is_stacked(self, inference: Inference, call: Call, read: pa.Schema) -> bool:
+        """Whether outputs of a call with one record have a batch dimension: a record with none or several objects tells."""
+        samples = self._samples(read, _feeds_records(call))
+        return not any(inference.lacks_batch(sample) for sample in itertools.islice(samples, 1))
+
     def _check_columns(self, task: Task) -> None:
-        made = ["key", *task.fields()]
-        taken = [name for name in self.job.keep if name in made]
+        shards = self.corpus.shards
+        folders = {part.partition("=")[0] for shard in shards for part in shard.partition.split("/") if part}
+        for name in task.fields():
+            if name == "key" or name in folders:
+                raise UsageError(
+                    f"output {name}: the table has a column of that name already; leave it out of --outputs"
+                )
+        taken = [name for name in self.job.keep if name == "key" or name in task.fields()]
         if taken:
             raise UsageError(
                 f"--keep {taken[0]}: the table has a column of that name from {task.kind}; rename it in the corpus"
             )
         if len(set(self.job.keep)) < len(self.job.keep):
             raise UsageError(f"--keep {','.join(self.job.keep)}: a column is named twice; name each once")
-        folders = {
-            part.partition("=")[0] for shard in self.corpus.shards for part in shard.partition.split("/") if part
-        }
         both = [name for name in self.job.keep if name in folders]
         if both:
             raise UsageError(
@@ -173,19 +195,5 @@ class _Settling:
             )
 
 
-def default_batch_size(bindings: tuple[Binding, ...]) -> int:
-    """Records in one call: a power of two with about 1 MiB of input tensors, from 4 to 8,192.
-
-    Measured on two cores: larger batches of images fall out of the cache, smaller ones of texts pay for the call.
-    """
-    size = 0
-    for binding in bindings:
-        if binding.pixels is not None and binding.pixels.size is not None:
-            size += 4 * binding.pixels.channels * int(np.prod(binding.pixels.size))
-        elif binding.dtype == "string":
-            size += 64
-        else:
-            known = [each for each in binding.shape or () if each is not None]
-            size += np.dtype(binding.dtype).itemsize * int(np.prod(known))
-    most = max(1, BATCH_BYTES // max(size, 1))
-    return int(min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** int(np.log2(most)))))
+def _feeds_records(call: Call) -> bool:
+    return any(each.column == RECORD for each in call.bindings)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from beamhub import storage
 from beamhub.corpus.listing import Corpus, list_corpus
 from beamhub.corpus.shards import Shard
 from beamhub.engine.pool import acquire_pool
@@ -48,11 +50,10 @@ class Standing:
 def standing(paths: VersionPaths) -> Standing:
     """Compares the corpus of the last run, as it is now, with the table.
 
-    Raises:
-        CorpusError: the corpus is not there any more.
+    A corpus without any file is one whose files are all deleted.
     """
     state = VersionState.load(paths)
-    corpus = _corpus(paths)
+    corpus = _corpus(paths, may_be_empty=True)
     stands = Counter(state.standing(shard) for shard in corpus.shards)
     failed = [(shard.relative, found.reason) for shard in corpus.shards if (found := state.failed(shard)) is not None]
     listed = {shard.relative for shard in corpus.shards}
@@ -100,9 +101,18 @@ def run_shard(paths: VersionPaths, name: str) -> str:
     spec = TableSpec.from_json(read_document(paths.spec))
     state = VersionState.load(paths)
     shard = _find(_corpus(paths), name)
-    result = compute_shard(WorkItem(shard, state.waits(shard)), spec, paths, acquire_pool(spec))
+    committed = state.manifest.result(shard.id) if state.committed(shard) else None
+    with tempfile.TemporaryDirectory() as scratch:
+        # Of a shard that is committed nothing is missing: what it gives is only compared.
+        target = paths if committed is None else VersionPaths(scratch, paths.version)
+        result = compute_shard(
+            WorkItem(shard, state.waits(shard) and committed is None), spec, target, acquire_pool(spec)
+        )
     if result.outcome != "done":
         raise ShardsFailedError(f"shard {shard.id} ({shard.path}) {result.outcome}: {result.reason}")
+    if committed is not None:
+        same = "equal to" if committed.checksum == result.checksum else "other bytes than"
+        return f"shard {shard.id} ({shard.path}) done, {same} the committed file; the table is unchanged"
     return f"shard {shard.id} ({shard.path}) done: {result.read:,} read, {result.produced:,} produced, {result.dead:,} dead"
 
 
@@ -113,7 +123,10 @@ def _find(corpus: Corpus, name: str) -> Shard:
     raise CorpusError(f"no shard {name!r} in {corpus.pattern}; give an id, or a path below {corpus.root}")
 
 
-def _corpus(paths: VersionPaths) -> Corpus:
+def _corpus(paths: VersionPaths, may_be_empty: bool = False) -> Corpus:
     papers = RunPapers(paths, last_run(paths))
-    root = read_document(paths.spec)["corpus_root"]
-    return list_corpus(read_document(papers.path("run.json"))["corpus"], root)
+    spec = read_document(paths.spec)
+    pattern = read_document(papers.path("run.json"))["corpus"]
+    if may_be_empty and not storage.match(pattern) and not storage.list_files(pattern):
+        return Corpus(pattern, spec["corpus_root"], spec["corpus_format"], [])
+    return list_corpus(pattern, spec["corpus_root"])

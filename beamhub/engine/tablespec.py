@@ -25,8 +25,9 @@ PREPROCESSING = 1
 class Call:
     """How the module is called: which one, which signature, what is fed.
 
-    `digest` names the module's content, `handle` where it was found. `constants` are texts, as given. `fixed` is the batch
-    axis (see `BatchAxis`), `batch_size` the largest number of records in a call.
+    `digest` names the module's content, `handle` where it was found. `constants` are JSON values. `fixed` is the
+    batch axis (see `BatchAxis`), `batch_size` the largest number of records in a call. `stacked` says that outputs have a
+    batch dimension; those of some modules that take one image a call have none.
     """
 
     handle: str
@@ -34,9 +35,10 @@ class Call:
     tags: tuple[str, ...]
     signature: str
     bindings: tuple[Binding, ...]
-    constants: dict[str, str]
+    constants: dict[str, Any]
     fixed: int | None
     batch_size: int
+    stacked: bool = True
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -45,6 +47,11 @@ class Call:
             return (self.fixed or 1,)
         # 1 is left out: with one row, libraries take other paths, and the last bits of a vector change.
         return tuple(dict.fromkeys(max(self.batch_size // share, min(2, self.batch_size)) for share in (1, 8, 64)))
+
+    @property
+    def probes(self) -> tuple[int, ...]:
+        """The sizes of calls whose outputs are thrown away: `sizes`, and the least that a batched module is called with."""
+        return self.sizes if self.fixed is not None else (*self.sizes, min(2, self.sizes[-1]))
 
     @property
     def batched(self) -> bool:
@@ -98,6 +105,10 @@ class TableSpec:
     corpus_root: str
     corpus_schema: pa.Schema
 
+    def __post_init__(self) -> None:
+        # As it will be read back: names below maps and lists, which count for nothing, may change on the way.
+        object.__setattr__(self, "corpus_schema", schema_from_text(schema_to_text(self.corpus_schema)))
+
     @property
     def schema(self) -> pa.Schema:
         """The table's columns: key, kept columns, the task's; the latter with their feature identity as metadata."""
@@ -116,7 +127,7 @@ class TableSpec:
         identities = {field.name: field.metadata[b"beamhub.identity"].decode() for field in schema if field.metadata}
         decided = {
             "identities": identities,
-            "task": [self.task.kind, self.task.to_json()],
+            "task": [self.task.kind, self.task.decisions()],
             "inputs": [each.to_json() for each in self.call.bindings],
             "key": self.key,
             "keep": list(self.keep),

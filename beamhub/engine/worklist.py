@@ -111,8 +111,12 @@ def commit_run(paths: VersionPaths, run: str) -> CommitOutcome | None:
         refusal = {"refused": type(error).__name__, "message": str(error)}
         storage.write_bytes(papers.path("outcome.json"), encode_document(refusal))
         return None
-    document = {**asdict(outcome), "keys": _check_keys(paths) if document["key"] is not None else None}
-    storage.write_bytes(papers.path("outcome.json"), encode_document(document))
+    # First what was done; what is found out about the keys comes after, and cannot undo it.
+    report = {**asdict(outcome), "keys": None}
+    storage.write_bytes(papers.path("outcome.json"), encode_document(report))
+    if document["key"] is not None:
+        report["keys"] = _check_keys(paths)
+        storage.write_bytes(papers.path("outcome.json"), encode_document(report))
     return outcome
 
 
@@ -147,7 +151,9 @@ def read_outcome(paths: VersionPaths, run: str) -> dict[str, Any]:
 
 def last_run(paths: VersionPaths) -> str:
     """The run that began last. Raises TableError where none has."""
-    runs = [file.path.split("/")[-2] for file in storage.match(storage.join(paths.runs, "*", "run.json"))]
+    runs = [
+        file.path.split("/")[-2] for file in storage.match(storage.join(storage.escape(paths.runs), "*", "run.json"))
+    ]
     if not runs:
         raise TableError(f"{paths.root}: no run has begun here; run the job first")
     return max(runs)

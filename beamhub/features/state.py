@@ -64,8 +64,7 @@ class VersionState:
         return row is not None and row[0] == shard.token and self.sizes.get(row[1]) == row[2]
 
     def done(self, shard: Shard) -> ShardResult | None:
-        """The result of a shard that need not be computed: committed, or finished and waiting for a commit.
-        The result of a shard that need not be computed: committed, or finished and waiting for a commit."""
+        """The result of a shard that need not be computed: committed, or finished and waiting for a commit."""
         if self.committed(shard):
             return self.manifest.result(shard.id)
         found = [r for r in self.ledger.of(shard.id) if r.token == shard.token and r.outcome == "done"]
@@ -95,8 +94,7 @@ class VersionState:
         return "stale" if is_known else "missing"
 
     def waits(self, shard: Shard) -> bool:
-        """Whether the shard's file has to wait in `pending/`: the manifest has rows of the same corpus file.
-        Whether the shard's file has to wait in `pending/`: the manifest has rows of the same corpus file."""
+        """Whether the shard's file has to wait in `pending/`: the manifest has rows of the same corpus file."""
         return shard.relative in self.manifest.relatives
 
     @cached_property
@@ -111,8 +109,7 @@ class VersionState:
         yield from self.recovered.values()
 
     def located(self, result: ShardResult) -> ShardResult | None:
-        """The result with `pending` as its file lies now; None when there is no such file of the right size.
-        The result with `pending` as its file lies now; None when there is no such file of the right size."""
+        """The result with `pending` as its file lies now; None when there is no such file of the right size."""
         places = {False: result.file, True: pending_name(result.file)}
         for pending in (result.pending, not result.pending):
             if self.sizes.get(places[pending]) == result.bytes:

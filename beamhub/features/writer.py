@@ -113,8 +113,7 @@ class ShardWriter:
 
 
 def encode_footer(shard: Shard, counts: Counts) -> bytes:
-    """What a data file says of itself: the layout's version, the shard and the counts; no run, time or host.
-    What a data file says of itself: the layout's version, the shard and the counts; no run, time or host."""
+    """What a data file says of itself: the layout's version, the shard and the counts; no run, time or host."""
     document = {"format": FORMAT_VERSION, **_identity(shard), **asdict(counts)}
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 

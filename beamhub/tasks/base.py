@@ -59,6 +59,10 @@ class Task(ABC):
     def encode(self, outputs: Outputs) -> list[pa.Array]:
         """The columns of a batch, in the order of `fields`. Raises RecordError where a record's values cannot be kept."""
 
+    def decisions(self) -> dict[str, Any]:
+        """What of `to_json` decides the rows; the version is a hash of it, and of the columns' names and types."""
+        return self.to_json()
+
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """The task as JSON values, from which `beamhub.tasks.from_json` makes it again."""

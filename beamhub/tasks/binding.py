@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from beamhub.errors import CorpusError, ModuleError, UsageError
 from beamhub.modules.signatures import Signature, TensorSpec
 from beamhub.spec import RECORD, Job, nearest
-from beamhub.tasks.columns import fixed_elements, is_bytes, list_depth, value_type
+from beamhub.tasks.columns import fixed_elements, is_bytes, is_permuted, list_depth, tensor_shape, value_type
 from beamhub.tasks.pixels import PixelBinder, Pixels, is_image
 
 Shape = tuple[int | None, ...]
@@ -26,19 +26,25 @@ class BatchAxis:
     fixed: int | None = None
 
     @classmethod
-    def of(cls, signature: Signature) -> BatchAxis:
-        """The axis that a signature's inputs agree on; an input of unknown rank is taken to be batched."""
-        sizes: set[int | None] = set()
-        for spec in signature.inputs.values():
-            if spec.shape is None:
-                sizes.add(None)
-            elif not spec.shape or _is_lone_image(spec.shape):
-                sizes.add(0)
-            else:
-                sizes.add(spec.shape[0])
-        if None in sizes:
-            return cls(None)
-        return cls(max(size or 0 for size in sizes))
+    def candidates(cls, specs: Sequence[TensorSpec]) -> list[BatchAxis]:
+        """The axes that the inputs fed from columns may have, likeliest first; an unknown rank is taken to be batched.
+
+        [height, width, 3] is one image without a batch dimension; [?,?,3] may be one, or a batch of sequences: what the
+        column holds must tell. Raises UsageError where the inputs do not agree.
+        """
+        if all(spec.shape is not None and _is_lone_image(spec.shape) for spec in specs):
+            return [cls(0)]
+        sizes = {spec.shape[0] if spec.shape else 0 for spec in specs if spec.shape is not None}
+        if len(sizes) > 1:
+            lone = [spec.name for spec in specs if spec.shape == ()]
+            hint = f"give {', '.join(lone)} by --constant" if lone else "give some of them by --constant"
+            raise UsageError(
+                f"inputs {', '.join(f'{s.name} ({s})' for s in specs)} differ in the number of records: {hint}"
+            )
+        axes = [cls(next(iter(sizes), None))]
+        if all(spec.shape is not None and is_image(spec.shape) and spec.shape[:2] == (None, None) for spec in specs):
+            axes.append(cls(0))
+        return axes
 
     def record_shape(self, spec: TensorSpec) -> Shape | None:
         """The shape of one record's tensor; None where the rank is unknown."""
@@ -48,8 +54,7 @@ class BatchAxis:
 
 
 def _is_lone_image(shape: Shape) -> bool:
-    """[height, width, 3] without a batch dimension; [?, 43844, 1] is a batch of vectors."""
-    return is_image(shape) and (shape[0] is None) == (shape[1] is None) and shape[2] != 1
+    return is_image(shape) and shape[0] is not None and shape[1] is not None
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,8 @@ class Binder:
     sample: pa.RecordBatch
     one_integer: bool
 
-    def bind(self) -> tuple[Binding, ...]:
-        """The binding of each input that has no constant.
+    def bind(self) -> tuple[tuple[Binding, ...], BatchAxis]:
+        """The binding of each input that has no constant, and how records are stacked.
 
         Raises:
             UsageError: an input that is not there, or is given twice, or not given.
@@ -110,14 +115,18 @@ class Binder:
         """
         constants = self.job.pairs("constant")
         given = self._given(constants)
-        bindings = [
-            self.bind_column(spec, given[name] if name in given else self._only_fit(spec))
-            for name, spec in self.signature.inputs.items()
-            if name not in constants
-        ]
-        if not bindings:
+        specs = [spec for name, spec in self.signature.inputs.items() if name not in constants]
+        if not specs:
             raise UsageError(f"signature {self.signature.name}: every input is a constant; leave one for a column")
-        return tuple(bindings)
+        first: CorpusError | None = None
+        for axis in BatchAxis.candidates(specs):
+            try:
+                return tuple(
+                    self.bind_column(axis, spec, given.get(spec.name) or self._only_fit(axis, spec)) for spec in specs
+                ), axis
+            except CorpusError as error:
+                first = first or error
+        raise first or CorpusError(f"signature {self.signature.name} cannot be fed")
 
     def _given(self, constants: Mapping[str, str]) -> dict[str, str]:
         name, inputs = self.signature.name, self.signature.inputs
@@ -145,14 +154,14 @@ class Binder:
             )
         return pairs
 
-    def _only_fit(self, spec: TensorSpec) -> str:
+    def _only_fit(self, axis: BatchAxis, spec: TensorSpec) -> str:
         fits: list[str] = []
         reasons: list[str] = []
         for column in self.schema.names:
             if column == self.job.key or column in self.job.keep:
                 continue
             try:
-                self.bind_column(spec, column)
+                self.bind_column(axis, spec, column)
                 fits.append(column)
             except CorpusError as error:
                 reasons.append(str(error))
@@ -164,7 +173,7 @@ class Binder:
         why = "; ".join(reasons) or "none is left beside --key and --keep"
         raise CorpusError(f"no column fits input {spec.name} ({spec}): {why}; {choose}")
 
-    def bind_column(self, spec: TensorSpec, column: str) -> Binding:
+    def bind_column(self, axis: BatchAxis, spec: TensorSpec, column: str) -> Binding:
         """The binding of one input to one column. Raises CorpusError where the column does not fit."""
         if spec.kind != "dense":
             raise ModuleError(f"input {spec.name} is {spec.kind}; only dense inputs can be fed from a column")
@@ -178,7 +187,9 @@ class Binder:
                 f"its columns are {', '.join(self.schema.names)}"
             )
         arrow = self.schema.field(column).type
-        shape = BatchAxis.of(self.signature).record_shape(spec)
+        if is_permuted(arrow):
+            raise CorpusError(f"column {column} is {arrow}: a permuted tensor; write it in the order of its dimensions")
+        shape = axis.record_shape(spec)
         if shape is not None and is_image(shape):
             pixels = PixelBinder(self.job, spec, shape, column, arrow, self.sample).bind()
             if pixels is not None:
@@ -228,5 +239,17 @@ def check_layout(arrow: pa.DataType, shape: Shape, refused: str) -> None:
     size = fixed_elements(arrow)
     if size is not None and None not in shape and size != math.prod(s for s in shape if s is not None):
         raise CorpusError(f"{refused}: a record has {size} values")
+    own = tensor_shape(arrow)
+    if own is not None and not _same_but_for_ones(own, shape):
+        raise CorpusError(f"{refused}: a record has the shape {list(own)}")
     if sum(each is None for each in shape) > 1:
         raise CorpusError(f"{refused}: more than one size is unknown; give a nested column of fixed shape")
+
+
+def _same_but_for_ones(own: Shape, wanted: Shape) -> bool:
+    """Whether a tensor can be fed as it lies: flat values to any shape, others where the sizes that are not 1 agree."""
+    got = [size for size in own if size != 1]
+    want = [size for size in wanted if size != 1]
+    if len(got) < 2:
+        return True
+    return len(got) == len(want) and all(w in (None, g) for g, w in zip(got, want, strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beamhub.errors import ModuleError
+from beamhub.errors import ModuleError, RecordError
 from beamhub.modules.signatures import Signature
 from beamhub.spec import ClassifyJob
 from beamhub.tasks.base import Outputs, OutputShape, Task, dense, list_offsets, require_output, texts
@@ -32,6 +32,7 @@ class Classify(Task):
     output: str
     top_k: int
     scores: str = "auto"
+    size: int | None = None
     label_output: str | None = None
     names: dict[str, str] | None = None
 
@@ -42,7 +43,7 @@ class Classify(Task):
         names = None if job.label_file is None else {str(k): v for k, v in read_labels(job.label_file).items()}
         own = signature.outputs.get("classes")
         same = own is not None and own.dtype == "string" and own.shape == signature.outputs[output].shape
-        return cls(output, job.top_k, job.scores, "classes" if same and names is None else None, names)
+        return cls(output, job.top_k, job.scores, None, "classes" if same and names is None else None, names)
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -59,14 +60,10 @@ class Classify(Task):
                 f"classify wants a vector of floats: name another with --output"
             )
         classes = sample.shape[1]
-        if self.names is not None and not set(map(str, range(classes))) <= set(self.names):
-            absent = next(c for c in range(classes) if str(c) not in self.names)
-            raise ModuleError(
-                f"output {found.name} has {classes} classes, the label file names {len(self.names)}, not class {absent}: "
-                f"give a label for each class"
-            )
+        if self.names is not None:
+            _check_names(found.name, classes, set(map(int, self.names)))
         scores = self.scores if self.scores != "auto" else _seen(found.name, sample)
-        return replace(self, scores=scores, top_k=min(self.top_k, classes))
+        return replace(self, scores=scores, size=classes, top_k=min(self.top_k, classes))
 
     def fields(self) -> dict[str, tuple[pa.DataType, tuple[str, ...]]]:
         """The columns `labels`, `scores` and `classes`."""
@@ -77,8 +74,10 @@ class Classify(Task):
         }
 
     def encode(self, outputs: Outputs) -> list[pa.Array]:
-        """The columns. Raises RecordError for a label of the module that is not UTF-8."""
+        """The columns. Raises RecordError for another number of classes, or a label of the module that is not UTF-8."""
         values = np.asarray(dense(outputs, self.output), np.float32)
+        if values.shape[1:] != (self.size,):
+            raise RecordError("encode", f"output {self.output} has {values.shape[1]} classes, the table {self.size}")
         values = softmax(values) if self.scores == "logits" else values
         best = np.argsort(-values, axis=1, kind="stable")[:, : self.top_k]
         offsets = list_offsets(np.full(len(best), best.shape[1], np.int64))
@@ -110,11 +109,25 @@ def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return result
 
 
+def _check_names(output: str, classes: int, named: set[int]) -> None:
+    absent = set(range(classes)) - named
+    # A list that goes on beyond the last class is one for another module, or has a background class that this one lacks;
+    # ids given one by one may leave gaps, and name more.
+    if absent or (len(named) > classes and named == set(range(len(named)))):
+        raise ModuleError(
+            f"output {output} has {classes} classes, the label file names {len(named)}"
+            f"{f', not class {min(absent)}' if absent else ''}: give a label for each class"
+        )
+
+
 def _seen(name: str, sample: npt.NDArray[Any]) -> str:
-    """Logits or probabilities, by the output's name, else by whether the first rows are distributions."""
+    """Logits or probabilities, by the output's name, else by whether the first values lie in [0,1]."""
     if "logit" in name.lower():
         return "logits"
     if "prob" in name.lower() or "softmax" in name.lower():
         return "probabilities"
-    distributions = (sample >= 0).all() and np.allclose(sample.sum(axis=1, dtype=np.float64), 1, atol=1e-3)
-    return "probabilities" if distributions else "logits"
+    if sample.min(initial=0) >= 0 and sample.max(initial=0) <= 1:
+        return "probabilities"
+    if sample.shape[1] == 1:
+        raise ModuleError(f"output {name} has one class with values outside [0,1]: say what it holds with --scores")
+    return "logits"

@@ -40,6 +40,24 @@ def is_bytes(column: pa.DataType) -> bool:
     )
 
 
+def tensor_shape(column: pa.DataType) -> tuple[int, ...] | None:
+    """The shape that a column's type gives each record: of a fixed-shape tensor or nested fixed-size lists; else None."""
+    if isinstance(column, pa.FixedShapeTensorType):
+        return tuple(column.shape)
+    shape: list[int] = []
+    while pa.types.is_fixed_size_list(column):
+        shape.append(int(column.list_size))
+        column = column.value_type
+    return tuple(shape) if shape and not is_list(column) else None
+
+
+def is_permuted(column: pa.DataType) -> bool:
+    """True for tensors whose values do not lie in the order of their dimensions."""
+    if not isinstance(column, pa.FixedShapeTensorType) or column.permutation is None:
+        return False
+    return list(column.permutation) != list(range(len(column.shape)))
+
+
 def fixed_elements(arrow: pa.DataType) -> int | None:
     """Values in each record of a column, where its type says so."""
     if isinstance(arrow, pa.BaseExtensionType):

@@ -40,7 +40,8 @@ class Extract(Task):
 
     def settle(self, shapes: Mapping[str, OutputShape]) -> Extract:
         """Takes the columns' types. Raises ModuleError for a dtype that a table cannot hold."""
-        return replace(self, types={name: column_type(shapes[name]) for name in self.outputs})
+        types = {name: column_type(shapes[name]) for name in self.outputs}
+        return replace(self, types={name: type_from_text(type_to_text(each)) for name, each in types.items()})
 
     def fields(self) -> dict[str, tuple[pa.DataType, tuple[str, ...]]]:
         """A column for each output."""
@@ -49,6 +50,10 @@ class Extract(Task):
     def encode(self, outputs: Outputs) -> list[pa.Array]:
         """The columns. Raises RecordError for a shape or a text that the column cannot hold."""
         return [to_arrow(outputs[name], self.types[name], name) for name in self.outputs]
+
+    def decisions(self) -> dict[str, Any]:
+        """The outputs; their types are those of the columns."""
+        return {"outputs": list(self.outputs)}
 
     def to_json(self) -> dict[str, Any]:
         """The task as JSON values."""

@@ -97,8 +97,6 @@ def _flatten(binding: Binding, column: pa.Array) -> Feed:
         lengths = ends[stops] - ends[stops - outer]
     if levels and column.null_count:
         _mark_null_elements(column, lengths, problems)
-    elif not levels and column.null_count:
-        column = pc.fill_null(column, _zero(column.type))
     starts = np.cumsum(lengths) - lengths
     return Feed(binding, _values(binding, column), starts, lengths, problems)
 
@@ -119,17 +117,18 @@ def _list_lengths(column: pa.Array) -> npt.NDArray[np.int64]:
 
 
 def _irregular(binding: Binding, levels: list[npt.NDArray[np.int64]]) -> list[tuple[int, str]]:
-    """Records whose nested lists do not have the sizes wanted, level by level."""
-    shape = binding.shape or ()
+    """Records whose nested lists do not have the sizes wanted, or differ among themselves where any size is."""
     if len(levels) < 2:
         return []
     found: dict[int, str] = {}
     owner = np.arange(len(levels[0]))
     for level, lengths in enumerate(levels):
-        for place in np.flatnonzero(lengths != shape[level]):
-            found.setdefault(
-                int(owner[place]), f"has {lengths[place]} values at depth {level + 1}, {shape[level]} wanted"
-            )
+        wanted = (binding.shape or ())[level]
+        # The first list of each record tells the size that the others must have.
+        first = lengths[np.searchsorted(owner, owner)] if wanted is None else np.full(len(lengths), wanted)
+        for place in np.flatnonzero(lengths != first):
+            reason = f"has {lengths[place]} values at depth {level + 1}, {first[place]} wanted"
+            found.setdefault(int(owner[place]), reason)
         owner = np.repeat(owner, lengths)
     return list(found.items())
 
@@ -140,26 +139,27 @@ def _mark_null_elements(column: pa.Array, lengths: npt.NDArray[np.int64], proble
         problems.setdefault(int(row), "has a null among its values")
 
 
-def _zero(arrow: pa.DataType) -> Any:
-    if is_bytes(arrow):
-        return b"" if not (pa.types.is_string(arrow) or pa.types.is_large_string(arrow)) else ""
-    return False if pa.types.is_boolean(arrow) else 0
+def _as_bytes(column: pa.Array) -> pa.Array:
+    """Strings and binaries of any kind as binary, large where they are."""
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_string())
+    is_small = pa.types.is_string(column.type) or pa.types.is_binary(column.type)
+    return column.cast(pa.binary() if is_small else pa.large_binary())
 
 
 def _values(binding: Binding, column: pa.Array) -> Array:
     if binding.dtype == "string":
-        large = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
-        values: Array = column.cast(pa.large_binary() if large else pa.binary()).to_numpy(zero_copy_only=False)
+        values: Array = pc.fill_null(_as_bytes(column), b"").to_numpy(zero_copy_only=False)
         return values
     if column.null_count:
-        column = pc.fill_null(column, _zero(column.type))
+        column = pc.fill_null(column, False if pa.types.is_boolean(column.type) else 0)
     numbers: Array = column.to_numpy(zero_copy_only=False)
     return numbers
 
 
 def _raw_bytes(binding: Binding, column: pa.Array, problems: dict[int, str]) -> Feed:
     """Raw pixels in a binary column: one byte a value."""
-    filled = pc.fill_null(column.cast(pa.large_binary()), b"")
+    filled = pc.fill_null(_as_bytes(column).cast(pa.large_binary()), b"")
     lengths = pc.binary_length(filled).to_numpy(zero_copy_only=False).astype(np.int64)
     offsets = np.frombuffer(filled.buffers()[1], np.int64)[filled.offset : filled.offset + len(filled) + 1]
     data = filled.buffers()[2]
@@ -182,12 +182,20 @@ def _check_lengths(feed: Feed) -> None:
 
 def _cast(feed: Feed) -> None:
     wanted = np.dtype(feed.binding.dtype)
-    if feed.values.dtype == wanted:
+    given = feed.values
+    if given.dtype == wanted:
         return
     if feed.binding.narrow or (feed.binding.pixels is not None and wanted == np.uint8):
         limits = np.iinfo(wanted)
-        outside = np.flatnonzero((feed.values < limits.min) | (feed.values > limits.max))
-        for place in outside:
-            row = int(np.searchsorted(feed.starts + feed.lengths, place, side="right"))
-            feed.problems.setdefault(row, f"has the value {feed.values[place]}, outside {limits.min}..{limits.max}")
-    feed.values = feed.values.astype(wanted)
+        _mark(feed, (given < limits.min) | (given > limits.max), f"outside {limits.min}..{limits.max}")
+    with np.errstate(over="ignore"):
+        feed.values = given.astype(wanted)
+    if wanted.kind == "f":
+        _mark(feed, np.isinf(feed.values) & np.isfinite(given), f"too large for {wanted}", given)
+
+
+def _mark(feed: Feed, wrong: npt.NDArray[np.bool_], why: str, given: Array | None = None) -> None:
+    values = feed.values if given is None else given
+    for place in np.flatnonzero(wrong):
+        row = int(np.searchsorted(feed.starts + feed.lengths, place, side="right"))
+        feed.problems.setdefault(row, f"has the value {values[place]}, {why}")

@@ -17,7 +17,7 @@ def read_labels(path: str) -> dict[int, str]:
         InputError: no such file, not UTF-8, empty, or an id given twice.
     """
     try:
-        text = storage.read_bytes(path).decode()
+        text = storage.read_bytes(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"label file {path} cannot be read ({error}): give UTF-8 text, one label a line") from error
     lines = text.splitlines()
@@ -25,7 +25,7 @@ def read_labels(path: str) -> dict[int, str]:
         lines.pop()
     if not lines:
         raise InputError(f"label file {path} is empty: give one label a line")
-    numbered = [_NUMBERED.match(line) for line in lines]
+    numbered = [_NUMBERED.match(line) for line in lines if line.strip()]
     if not all(numbered):
         return {index: line.strip() for index, line in enumerate(lines)}
     labels: dict[int, str] = {}

@@ -97,6 +97,8 @@ class PixelBinder:
             self._check_encoded()
             return self._pixels(None, integer=True)
         integer = bool(is_bytes(element) or pa.types.is_integer(element))
+        if is_bytes(element) and list_depth(self.arrow):
+            raise CorpusError(f"{self._refused()}: give raw pixels as one value of bytes")
         if not integer and not pa.types.is_floating(element):
             raise CorpusError(f"{self._refused()}: give bytes, integers or floats")
         source = given or self._nested_shape()
@@ -156,9 +158,15 @@ class PixelBinder:
         return wanted
 
     def _range(self) -> tuple[float, float]:
+        integer = "int" in self.spec.dtype
         given = self.job.numbers("image_range", 2)
         if given is None:
-            return (0.0, 255.0) if self.spec.dtype == "uint8" else (0.0, 1.0)
+            return (0.0, 255.0) if integer else (0.0, 1.0)
+        # 255 steps do not fit into less than 255 whole numbers.
+        if given[0] == given[1] or (integer and abs(given[1] - given[0]) < 255):
+            raise UsageError(
+                f"--image-range {self.job.image_range}: input {self.spec.name} is {self.spec}; give a wider range"
+            )
         return given[0], given[1]
 
     def _size(self) -> tuple[int, int] | None:

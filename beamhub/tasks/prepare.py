@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import yaml
+import numpy.typing as npt
 
 from beamhub.errors import UsageError
 from beamhub.modules.signatures import Signature, TensorSpec
@@ -23,7 +24,7 @@ def make_prepare(
 
     Args:
         bindings: how each fed tensor becomes an input.
-        constants: values of the other inputs, without a batch dimension where the signature has one.
+        constants: JSON values of the other inputs, without a batch dimension where the signature has one.
         signature: the signature to feed.
         batched: whether records are stacked; otherwise the fed batch dimension, which is 1, is taken away.
     """
@@ -41,7 +42,7 @@ def make_prepare(
         rows = tf.shape(raw[bindings[0].input])[0]
         for name, value in constants.items():
             constant = tf.constant(value, signature.inputs[name].dtype)
-            if batched and _stacked(signature.inputs[name], value):
+            if batched and _stacked(signature.inputs[name], constant.shape.rank):
                 constant = tf.repeat(constant[tf.newaxis], rows, axis=0)
             inputs[name] = constant
         return inputs
@@ -49,12 +50,14 @@ def make_prepare(
     return prepare
 
 
-def _stacked(spec: TensorSpec, value: np.ndarray[Any, Any]) -> bool:
-    return spec.shape is not None and value.ndim == len(spec.shape) - 1
+def _stacked(spec: TensorSpec, rank: int) -> bool:
+    return spec.shape is not None and rank == len(spec.shape) - 1
 
 
-def parse_constants(pairs: Mapping[str, str], signature: Signature) -> dict[str, np.ndarray[Any, Any]]:
-    """The values of `--constant`, written as YAML, in the dtypes of their inputs.
+def parse_constants(pairs: Mapping[str, str], signature: Signature) -> dict[str, Any]:
+    """The values of `--constant` as JSON values in the dtypes of their inputs, so that equal ones are equal.
+
+    A text for an input of strings is taken as it is, a list of texts is JSON; numbers, booleans and lists of them are JSON.
 
     Raises:
         UsageError: a value that its input cannot take.
@@ -63,20 +66,29 @@ def parse_constants(pairs: Mapping[str, str], signature: Signature) -> dict[str,
     for name, text in pairs.items():
         spec = signature.inputs[name]
         refused = f"--constant {name}={text}: input {name} is {spec}"
-        try:
-            parsed = yaml.safe_load(text)
-            value = np.asarray(
-                str(parsed).encode() if spec.dtype == "string" and not isinstance(parsed, list) else parsed
-            )
-            value = value.astype(object if spec.dtype == "string" else spec.dtype, casting="unsafe")
-        except (yaml.YAMLError, ValueError, TypeError) as error:
-            raise UsageError(f"{refused}: {error}") from error
-        if spec.dtype != "string" and not np.array_equal(value, np.asarray(parsed)) and value.dtype.kind != "f":
-            raise UsageError(f"{refused}: give a value of that type")
+        if spec.dtype == "string" and not (spec.shape and text.lstrip().startswith("[")):
+            value: npt.NDArray[Any] = np.array(text, object)
+        else:
+            value = _parse_json(text, spec, refused)
         if spec.shape is not None and value.ndim not in (len(spec.shape), len(spec.shape) - 1):
             raise UsageError(f"{refused}: a value of rank {value.ndim} does not fit")
-        values[name] = value
+        values[name] = value.tolist()
     return values
+
+
+def _parse_json(text: str, spec: TensorSpec, refused: str) -> npt.NDArray[Any]:
+    try:
+        given = np.array(json.loads(text))
+    except ValueError as error:
+        raise UsageError(f"{refused}: give a number, true, false, or a list of them ([1, 2])") from error
+    wanted = np.dtype(object if spec.dtype == "string" else spec.dtype)
+    kinds = {"f": "iuf", "i": "iu", "u": "iu", "b": "b", "O": "U"}.get(wanted.kind, "")
+    if given.dtype.kind not in kinds:
+        raise UsageError(f"{refused}: give a value of that type")
+    value = given.astype(wanted)
+    if wanted.kind in "iu" and not np.array_equal(value, given):
+        raise UsageError(f"{refused}: out of its range")
+    return value
 
 
 def decode_images(encoded: Any, pixels: Pixels) -> Any:

@@ -1,0 +1,46 @@
+"""How many records a call has, where nobody says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from beamhub.modules.ragged import Ragged
+from beamhub.tasks.base import OutputShape
+from beamhub.tasks.binding import Binding
+
+CALL_BYTES = 1 << 20
+"""Input of one call, about: larger batches of images fall out of a core's cache."""
+RESULT_BYTES = 32 << 20
+"""Outputs of one call, at most, but for the smallest batch."""
+LARGEST_BATCH = 8192
+SMALLEST_BATCH = 4
+TEXT_BYTES = 64
+
+
+def default_batch_size(bindings: tuple[Binding, ...], lengths: Mapping[str, int], result: int) -> int:
+    """A power of two from 4 to 8,192, by the bytes that a record feeds and by the `result` bytes that come of it.
+
+    `lengths` are the most values that a record of the sample feeds to each input.
+    """
+    size = sum(_bytes_fed(binding, lengths.get(binding.input, 1)) for binding in bindings)
+    most = max(1, min(CALL_BYTES // max(size, 1), RESULT_BYTES // max(result, 1)))
+    return int(min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** int(np.log2(most)))))
+
+
+def _bytes_fed(binding: Binding, length: int) -> int:
+    if binding.pixels is not None and binding.pixels.size is not None:
+        return 4 * binding.pixels.channels * int(np.prod(binding.pixels.size))
+    if binding.dtype == "string":
+        return TEXT_BYTES * length
+    return np.dtype(binding.dtype).itemsize * length
+
+
+def result_bytes(outputs: Mapping[str, OutputShape]) -> int:
+    """Bytes of all outputs of one record, about."""
+    total = 0
+    for each in outputs.values():
+        values = each.sample.values if isinstance(each.sample, Ragged) else each.sample
+        total += values.nbytes // max(1, len(each.sample))
+    return total
