@@ -68,7 +68,7 @@ class Job:
         choices=("bilinear", "nearest", "bicubic", "area", "lanczos3"),
     )
     image_range: str | None = _option(
-        "range that integer pixels are scaled to (default: 0,1, and 0,255 where the input is uint8)",
+        "range that integer pixels are scaled to (default: 0,1, and 0,255 where the input is of integers)",
         None,
         metavar="LOW,HIGH",
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from beamhub.engine.caller import Caller
 from beamhub.engine.inference import Inference
 from beamhub.engine.tablespec import Call, TableSpec
 from beamhub.engine.threads import configure_tensorflow, cores
@@ -100,13 +101,14 @@ def acquire_pool(spec: TableSpec, threads: int | None = None) -> ComputePool:
         tensorflow = configure_tensorflow()
         executor = _executors.get(count, lambda: ThreadPoolExecutor(count, thread_name_prefix="beamhub-compute"))
         module = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
-        return ComputePool(module, bind_inference(module, spec.call, spec.task), executor, count, tensorflow)
+        inference = Inference(bind_caller(module, spec.call, spec.task), spec.task)
+        return ComputePool(module, inference, executor, count, tensorflow)
 
     pool: ComputePool = _pools.get((spec.version, spec.call.digest, spec.call.batch_size, count), make)
     return pool
 
 
-def bind_inference(module: Any, call: Call, task: Task) -> Inference:
+def bind_caller(module: Any, call: Call, task: Task) -> Caller:
     """A loaded module, bound to the signature, the outputs and the preprocessing that a task wants."""
     import tensorflow as tf
 
@@ -120,4 +122,4 @@ def bind_inference(module: Any, call: Call, task: Task) -> Inference:
         tf.errors.OutOfRangeError,
         tf.errors.UnknownError,
     )
-    return Inference(bound, call, task, (*faults, ValueError), tf.errors.OpError)
+    return Caller(bound, call, (*faults, ValueError), tf.errors.OpError)

@@ -13,11 +13,12 @@ from beamhub import storage
 from beamhub.corpus.formats import infer_schema, reader_for
 from beamhub.corpus.listing import Corpus
 from beamhub.corpus.shards import Chunk
-from beamhub.engine.inference import Failure, Inference
-from beamhub.engine.pool import acquire_module, bind_inference
+from beamhub.engine.caller import Failure
+from beamhub.engine.pool import acquire_module, bind_caller
 from beamhub.engine.sizing import SMALLEST_BATCH, default_batch_size, result_bytes
 from beamhub.engine.tablespec import Call, TableSpec
 from beamhub.engine.threads import configure_tensorflow
+from beamhub.engine.trial import Trial
 from beamhub.errors import CorpusError, ModuleError, UsageError
 from beamhub.modules.inspect import ModuleInfo
 from beamhub.modules.signatures import Signature, choose_signature
@@ -138,40 +139,40 @@ class _Settling:
 
     def _size(self, module: Any, call: Call, task: Task, read: pa.Schema) -> tuple[Call, dict[str, OutputShape]]:
         """Tries the module on the first records: few at first, for what comes out tells how many a call can have."""
-        inference = bind_inference(module, call, task)
+        trial = Trial(bind_caller(module, call, task))
         if call.fixed == 1:
-            call = replace(call, stacked=self._is_stacked(inference, call, read))
-            inference = bind_inference(module, call, task)
-        shapes, lengths = self._try(inference, call, read)
+            call = replace(call, stacked=self._is_stacked(trial, call, read))
+            trial = Trial(bind_caller(module, call, task))
+        shapes, lengths = self._try(trial, call, read)
         if call.fixed is not None:
             return call, shapes
         size = self.job.batch_size or default_batch_size(call.bindings, lengths, result_bytes(shapes))
         call = replace(call, batch_size=size)
         # Again, as the job will: some sizes are known only now.
-        return call, self._try(bind_inference(module, call, task), call, read)[0]
+        return call, self._try(Trial(bind_caller(module, call, task)), call, read)[0]
 
-    def _try(self, inference: Inference, call: Call, read: pa.Schema) -> tuple[dict[str, OutputShape], dict[str, int]]:
+    def _try(self, trial: Trial, call: Call, read: pa.Schema) -> tuple[dict[str, OutputShape], dict[str, int]]:
         """What the outputs look like for the first records that the module takes, and the most values fed to each input."""
         failures: dict[int, Failure] = {}
         empty = True
         for sample in self._samples(read, _feeds_records(call)):
             empty = False
-            outputs, failures = inference.try_first(sample)
+            outputs, failures = trial.first(sample)
             if outputs is not None:
-                return inference.output_shapes(outputs), inference.lengths(sample)
-        outputs = inference.try_empty() if empty else None
+                return trial.output_shapes(outputs), trial.lengths(sample)
+        outputs = trial.empty() if empty else None
         if outputs is not None:
-            return inference.output_shapes(outputs), {}
+            return trial.output_shapes(outputs), {}
         failure = failures[min(failures)] if failures else Failure("read", "there is none")
         raise (ModuleError if failure.stage == "infer" else CorpusError)(
             f"none of the first records of {self.corpus.pattern} can be fed to {call.handle}, signature "
             f"{call.signature}: {failure.reason}"
         )
 
-    def _is_stacked(self, inference: Inference, call: Call, read: pa.Schema) -> bool:
+    def _is_stacked(self, trial: Trial, call: Call, read: pa.Schema) -> bool:
         """Whether outputs of a call with one record have a batch dimension: a record with none or several objects tells."""
         samples = self._samples(read, _feeds_records(call))
-        return not any(inference.lacks_batch(sample) for sample in itertools.islice(samples, 1))
+        return not any(trial.lacks_batch(sample) for sample in itertools.islice(samples, 1))
 
     def _check_columns(self, task: Task) -> None:
         shards = self.corpus.shards

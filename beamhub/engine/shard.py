@@ -15,7 +15,8 @@ from beamhub.corpus.formats import reader_for
 from beamhub.corpus.payload import payload
 from beamhub.corpus.shards import Chunk, Shard
 from beamhub.engine.batches import batches
-from beamhub.engine.inference import Failure, Inferred
+from beamhub.engine.caller import Failure
+from beamhub.engine.inference import Inferred
 from beamhub.engine.pool import ComputePool
 from beamhub.engine.tablespec import TableSpec
 from beamhub.errors import BeamhubError

@@ -1,0 +1,91 @@
+"""A module tried on the first records, to learn what a version's spec must say of its outputs."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from beamhub.corpus.shards import Chunk
+from beamhub.engine.caller import Caller, Failure, Gathered
+from beamhub.modules.ragged import Ragged
+from beamhub.tasks.base import Outputs, OutputShape
+from beamhub.tasks.binding import Binding
+from beamhub.tasks.gather import Array
+
+_BLACK_PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+"""A grey PNG image of one black pixel."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Tries of one caller. Methods raise what `Caller.attempt` raises."""
+
+    caller: Caller
+
+    def first(self, batch: Chunk) -> tuple[Outputs | None, dict[int, Failure]]:
+        """The outputs for the first records of a batch that the module takes; None where it takes none.
+
+        The failures are those of the records that it did not take.
+        """
+        gathered = Gathered(self.caller.call, batch)
+        failures = gathered.failures
+        size = self.caller.call.sizes[0]
+        for rows in gathered.groups():
+            # Together, as the job will; one by one where a record is in the way.
+            for some in (rows[:size], *(rows[place : place + 1] for place in range(len(rows)))):
+                outputs = self.caller.attempt(gathered.feeds, some, size)
+                if not isinstance(outputs, Exception):
+                    return outputs, failures
+                failures[int(some[0])] = Failure.of("infer", outputs, 1)
+        return None, failures
+
+    def empty(self) -> Outputs | None:
+        """The outputs for zeros, empty texts and black images; None where the module does not take them."""
+        call = self.caller.call
+        outputs = self.caller.raw({each.input: _neutral(each, call.sizes[0]) for each in call.bindings})
+        return None if isinstance(outputs, Exception) else self.caller.stack(outputs, call.sizes[0])
+
+    def lacks_batch(self, batch: Chunk) -> bool:
+        """Whether a call with one record gives, for some record of a batch, an output that has not one row."""
+        gathered = Gathered(self.caller.call, batch)
+        for row in itertools.chain.from_iterable(gathered.groups()):
+            outputs = self.caller.raw({each.binding.input: each.take(np.array([row])) for each in gathered.feeds})
+            if isinstance(outputs, Exception):
+                continue
+            if any(isinstance(v, np.ndarray) and (v.ndim == 0 or len(v) != 1) for v in outputs.values()):
+                return True
+        return False
+
+    def lengths(self, batch: Chunk) -> dict[str, int]:
+        """The most values that a record of a batch feeds to each input."""
+        feeds = Gathered(self.caller.call, batch).feeds
+        return {feed.binding.input: int(feed.lengths.max(initial=0)) for feed in feeds}
+
+    def output_shapes(self, sample: Outputs) -> dict[str, OutputShape]:
+        """What is known of each output: sizes that TensorFlow proves for every call of this shape; the others vary."""
+        import tensorflow as tf
+
+        call, bound = self.caller.call, self.caller.bound
+        specs = {each.input: tf.TensorSpec((call.sizes[0], *(each.shape or ())), each.dtype) for each in call.bindings}
+        static = bound.output_shapes(specs)
+        shapes = {}
+        for name, value in sample.items():
+            rank = 0 if isinstance(value, Ragged) else value.ndim - 1
+            proven = static[name]
+            # A static shape begins with the batch dimension, but for modules that take one record without it.
+            shape = (None,) * rank if proven is None else tuple(proven[len(proven) - rank :])
+            values = value.values if isinstance(value, Ragged) else value
+            dtype = "string" if values.dtype == object else str(values.dtype)
+            shapes[name] = OutputShape(name, dtype, bound.signature.outputs[name].kind, shape, value)
+        return shapes
+
+
+def _neutral(binding: Binding, size: int) -> Array:
+    if binding.dtype == "string":
+        return np.full(size, _BLACK_PIXEL if binding.pixels is not None else b"", object)
+    return np.zeros((size, *(1 if each is None else each for each in binding.shape or ())), binding.dtype)
