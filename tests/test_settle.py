@@ -375,3 +375,29 @@ def test_many_bad_records_cost_few_calls_of_full_size(tmp_path: Path) -> None:
     table = library.open(str(tmp_path / "out"))
     assert table.to_numpy("y").tolist() == list(range(1, 1024, 2))
     assert len(table.dead_letters()) == 512
+
+
+def test_declared_schema_decides_the_types(tmp_path: Path) -> None:
+    """Seen from the records `tags` would be a scalar of text; declared, it is a list of bytes, and stays one."""
+    (tmp_path / "schema.pbtxt").write_text(
+        'feature { name: "x" type: FLOAT shape { dim { size: 1 } } }\n'
+        'feature { name: "tags" type: BYTES image_domain {} value_count { min: 0 max: 5 } }\n'
+    )
+    with tf.io.TFRecordWriter(str(tmp_path / "c.tfrecord")) as writer:
+        for value in (1.0, 2.0):
+            feature = {
+                "x": tf.train.Feature(float_list=tf.train.FloatList(value=[value])),
+                "tags": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"a"])),
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    arguments = [
+        "--module", identity(tmp_path / "m", (None,)), "--corpus", tmp_path / "c.tfrecord", "--out", tmp_path / "out",
+        "--keep=tags", "--input=x=x",
+    ]  # fmt: skip
+
+    succeed("extract", *arguments, f"--schema={tmp_path}/schema.pbtxt")
+
+    assert library.open(str(tmp_path / "out")).to_table(["tags", "y"]).to_pylist() == [
+        {"tags": [b"a"], "y": 1.0},
+        {"tags": [b"a"], "y": 2.0},
+    ]

@@ -1,0 +1,74 @@
+"""One shard, without a pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+from beamhub.corpus.listing import list_corpus
+from beamhub.corpus.shards import Shard
+from beamhub.engine.planning import read_specs
+from beamhub.engine.pool import acquire_pool
+from beamhub.engine.shard import WorkItem, compute_shard
+from beamhub.features.ledger import ShardResult
+from beamhub.features.paths import VersionPaths
+from tests.jobs import succeed
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A committed table of one shard of three rows."""
+    double = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec((None,), tf.float32, "x")])
+    tf.saved_model.save(tf.Module(), str(tmp_path / "module"), signatures={"serving_default": double})
+    pq.write_table(pa.table({"x": pa.array([1.0, 2.0, 3.0], pa.float32())}), tmp_path / "c.parquet")
+    succeed(
+        "extract", "--module", tmp_path / "module", "--corpus", tmp_path / "c.parquet", "--out", tmp_path / "out"
+    )  # fmt: skip
+    return tmp_path / "out"
+
+
+def compute(out: Path, elsewhere: Path, **changes: object) -> tuple[ShardResult, Shard]:
+    """Computes the shard, changed as said, into a table of its own."""
+    ((version, spec),) = read_specs(str(out)).items()
+    (shard,) = list_corpus(str(out.parent / "c.parquet")).shards
+    changed = replace(shard, **changes)
+    result = compute_shard(WorkItem(changed), spec, VersionPaths(str(elsewhere), version), acquire_pool(spec))
+    return result, changed
+
+
+def test_result_tells_all(out: Path, tmp_path: Path) -> None:
+    result, shard = compute(out, tmp_path / "elsewhere")
+
+    assert (result.outcome, result.shard, result.token) == ("done", shard.id, shard.token)
+    assert (result.read, result.produced, result.dead, result.skipped, result.rows) == (3, 3, 0, 0, 3)
+    written = next((tmp_path / "elsewhere").rglob("*.parquet"))
+    assert written.stat().st_size == result.bytes
+    assert pq.read_table(written).column("y").to_pylist() == [2, 4, 6]
+
+
+def test_input_that_changed_since_it_was_planned_is_stale(out: Path, tmp_path: Path) -> None:
+    result, _ = compute(out, tmp_path / "elsewhere", token="another")
+
+    assert result.outcome == "stale"
+    assert "changed while it was read" in result.reason
+    assert not list((tmp_path / "elsewhere").rglob("part-*"))
+
+
+def test_input_that_is_gone_fails_the_shard(out: Path, tmp_path: Path) -> None:
+    result, _ = compute(out, tmp_path / "elsewhere", path=str(tmp_path / "nothing.parquet"))
+
+    assert result.outcome == "stale"
+
+
+def test_unwritable_table_fails_the_shard(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    result, _ = compute(out, tmp_path / "file" / "elsewhere")
+
+    assert result.outcome == "failed"
+    assert "file/elsewhere" in result.reason
