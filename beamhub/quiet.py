@@ -30,15 +30,15 @@ def _held_back() -> Iterator[None]:
         yield
         return
     sys.stderr.flush()
+    succeeded = False
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
-            os.dup2(kept, 2)
-            held.seek(0)
-            os.write(2, held.read())
-            raise
+            succeeded = True
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+            if not succeeded:
+                held.seek(0)
+                os.write(2, held.read())

@@ -1,0 +1,32 @@
+"""Small modules and corpora for tests that are about neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+
+def save(path: Path, function: object, *specs: tf.TensorSpec) -> str:
+    """A SavedModel with one signature; returns its path."""
+    tf.saved_model.save(
+        tf.Module(), str(path), signatures={"serving_default": tf.function(function, input_signature=list(specs))}
+    )  # fmt: skip
+    return str(path)
+
+
+def flags(tmp_path: Path, module: str, table: pa.Table) -> list[object]:
+    """The flags of a job over one Parquet file; --out comes last."""
+    (tmp_path / "corpus").mkdir(exist_ok=True)
+    pq.write_table(table, tmp_path / "corpus" / "c.parquet")
+    return ["--module", module, "--corpus", tmp_path / "corpus" / "*.parquet", "--out", tmp_path / "out"]
+
+
+def identity(path: Path, shape: tuple[int | None, ...], dtype: tf.DType = tf.float32, output: str = "y") -> str:
+    """A module that gives back its input `x`."""
+    return save(path, lambda x: {output: tf.identity(x)}, tf.TensorSpec(shape, dtype, "x"))
+
+
+FLOATS = pa.array([0.25, 0.5], pa.float32())
