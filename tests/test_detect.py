@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import beamhub as library
+from beamhub.tasks.detect import Detect
 from tests.jobs import refused, succeed
 
 SCORES = [0.2, 0.9, 0.9, 0.6, 0.1]
@@ -150,3 +151,19 @@ def test_bad_label_file(text: str, tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert "labels.txt" in line
+
+
+def test_equal_scores_keep_the_modules_order() -> None:
+    """Many, for sorting algorithms are stable by chance on few."""
+    count = 300
+    detect = Detect("boxes", "scores", "classes", None, None, 0.0, count)
+
+    _, _, classes, _ = detect.encode(
+        {
+            "boxes": np.zeros((1, count, 4), np.float32),
+            "scores": np.tile(np.array([0.5, 0.7], np.float32), count // 2)[np.newaxis],
+            "classes": np.arange(count)[np.newaxis],
+        }
+    )
+
+    assert classes.to_pylist() == [[*range(1, count, 2), *range(0, count, 2)]]

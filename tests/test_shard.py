@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 import tensorflow as tf
 
 from beamhub.corpus.listing import list_corpus
-from beamhub.corpus.shards import Shard
+from beamhub.corpus.shards import Chunk, Shard
+from beamhub.engine.inference import Inference, Inferred
 from beamhub.engine.planning import read_specs
-from beamhub.engine.pool import acquire_pool
+from beamhub.engine.pool import ComputePool, acquire_pool
 from beamhub.engine.shard import WorkItem, compute_shard
 from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import VersionPaths
@@ -56,6 +58,30 @@ def test_input_that_changed_since_it_was_planned_is_stale(out: Path, tmp_path: P
 
     assert result.outcome == "stale"
     assert "changed while it was read" in result.reason
+    assert not list((tmp_path / "elsewhere").rglob("part-*"))
+
+
+class Touching:
+    """Inference that changes the shard's file while the shard is computed, as a writer somewhere else would."""
+
+    def __init__(self, genuine: Inference, path: Path) -> None:
+        self._genuine = genuine
+        self._path = path
+
+    def run(self, batch: Chunk) -> Inferred:
+        os.utime(self._path, ns=(1, 1))
+        return self._genuine.run(batch)
+
+
+def test_input_that_changes_while_it_is_read_is_stale(out: Path, tmp_path: Path) -> None:
+    ((version, spec),) = read_specs(str(out)).items()
+    (shard,) = list_corpus(str(out.parent / "c.parquet")).shards
+    pool = acquire_pool(spec)
+    touching = ComputePool(pool.module, Touching(pool.inference, Path(shard.path)), pool.executor, pool.threads, "")
+
+    result = compute_shard(WorkItem(shard), spec, VersionPaths(str(tmp_path / "elsewhere"), version), touching)
+
+    assert result.outcome == "stale"
     assert not list((tmp_path / "elsewhere").rglob("part-*"))
 
 
