@@ -82,6 +82,8 @@ def test_sigkill_half_way_and_run_again(module: str, workers: int, tmp_path: Pat
 
     assert data_files(killed) == data_files(undisturbed)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    papers = max(killed.rglob("run.json"), key=lambda path: path.parent.name)
+    assert json.loads(papers.read_text())["shards"] == 40 - len(finished)
     assert library.open(str(killed)).rows == 40 * 300
 
 
@@ -191,6 +193,25 @@ def test_changed_added_and_deleted_files(module: str, tmp_path: Path) -> None:
     assert reader.generations == {1, 2}
     # A reader without beamhub sees the same rows.
     assert pq.read_table(version.root).num_rows == 4 * 300
+
+
+def test_replacements_are_not_seen_before_their_commit(module: str, tmp_path: Path) -> None:
+    """Given a changed file, and a broken one so that nothing is committed, then a reader of the folder sees the old rows."""
+    corpus, out = tmp_path / "corpus", tmp_path / "out"
+    write_corpus(corpus, 2)
+    succeed("embed", *flags(module, corpus, out))
+    write_shard(corpus / "part-00001.parquet", 71)
+    (corpus / "part-00002.parquet").write_bytes(b"PAR1 this is no Parquet file PAR1")
+
+    assert beamhub("embed", *flags(module, corpus, out)).status == 4
+
+    keys = pq.read_table(succeed("path", out).strip()).column("key").to_pylist()
+    assert sorted({key.split("-")[0] for key in keys}) == ["0", "1"]
+    assert len(keys) == 600
+    (corpus / "part-00002.parquet").unlink()
+    succeed("embed", *flags(module, corpus, out))
+    keys = pq.read_table(succeed("path", out).strip()).column("key").to_pylist()
+    assert sorted({key.split("-")[0] for key in keys}) == ["0", "71"]
 
 
 def test_narrower_glob_removes_nothing(module: str, tmp_path: Path) -> None:

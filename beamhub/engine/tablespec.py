@@ -130,7 +130,6 @@ class TableSpec:
             "task": [self.task.kind, self.task.decisions()],
             "inputs": [each.to_json() for each in self.call.bindings],
             "key": self.key,
-            "keep": list(self.keep),
             "columns": [[field.name, str(field.type)] for field in schema],
             "output_format": self.output_format,
         }
