@@ -20,6 +20,17 @@ EPILOG = """exit status:
 Whatever the status, what was committed before is unchanged."""
 
 
+class _Once(argparse.Action):
+    """Stores a value, and refuses a second one, which argparse would silently take instead of the first."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if hasattr(namespace, self.dest):
+            raise UsageError(f"{option} is given twice; give it once")
+        setattr(namespace, self.dest, values)
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises UsageError instead of printing the usage and leaving."""
 
@@ -109,8 +120,7 @@ def _add_job_flags(parser: argparse.ArgumentParser, job: type[Job]) -> None:
             options["metavar"] = each.metadata["metavar"]
             options["choices"] = each.metadata["choices"] or None
             options["type"] = kind if kind in (int, float) else str
-            if each.name in ("input", "constant"):
-                options["action"] = "append"
+            options["action"] = "append" if each.name in ("input", "constant") else _Once
         parser.add_argument(flag(each.name), dest=each.name, **options)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from beamhub import storage
 from beamhub.engine.canary import Canary
 from beamhub.engine.planning import Plan
+from beamhub.features.table import current_version
 from beamhub.tasks.classify import Classify
 
 _WIDTH = 100
@@ -30,7 +32,7 @@ def finished(plan: Plan, outcome: dict[str, Any], seconds: float) -> str:
         lines.append(f"  dead      {added['dead']:,} dead letters in {plan.paths.dead}")
     lines += [f"  hole      {hole['relative']}: {hole['reason']}" for hole in outcome["holes"]]
     lines += _keys(outcome["keys"])
-    return "\n".join([*lines, *how_to_read(plan.paths.root, plan.spec.output_format)])
+    return "\n".join([*lines, *how_to_read(plan)])
 
 
 def _inputs(plan: Plan) -> Iterable[str]:
@@ -56,21 +58,28 @@ def _keys(keys: dict[str, Any] | None) -> Iterable[str]:
         yield f"  keys      {keys['repeated']:,} records repeat a key: {examples}"
 
 
-def how_to_read(root: str, output_format: str) -> list[str]:
-    """The lines that read a version's folder."""
-    if output_format != "parquet":
-        return [f"read it:  beamhub.open({root.rpartition('/')[0]!r}).to_table()"]
-    return [
-        f"pandas:   pd.read_parquet({root!r})",
-        f"DuckDB:   SELECT * FROM read_parquet('{root}/**/*.parquet')",
-    ]
+def how_to_read(plan: Plan) -> list[str]:
+    """The lines that read a version's folder, and a note where another version is the current one."""
+    root, out = plan.paths.root, plan.paths.out
+    lines = [f"read it:  beamhub.open({out!r}, {plan.spec.version!r}).to_table()"]
+    if plan.spec.output_format == "parquet":
+        pattern = storage.join(storage.escape(root), "**/*.parquet").replace("'", "''")
+        # Without partition folders DuckDB would still make a column of v=VERSION.
+        hive = "" if any(shard.partition for shard in plan.corpus.shards) else ", hive_partitioning = false"
+        lines = [f"pandas:   pd.read_parquet({root!r})", f"DuckDB:   SELECT * FROM read_parquet('{pattern}'{hive})"]
+    current = current_version(out)
+    if current != plan.spec.version:
+        lines.append(
+            f"note:     {current} is still the current version, which `beamhub path` names and beamhub.open({out!r}) reads"
+        )
+    return lines
 
 
 def nothing_to_do(plan: Plan) -> str:
     """The line of a run that found everything done."""
     shards = len(plan.corpus.shards)
     lines = [f"nothing to do: version {plan.spec.version} has all {shards:,} shards of {plan.corpus.pattern}"]
-    return "\n".join([*lines, *how_to_read(plan.paths.root, plan.spec.output_format)])
+    return "\n".join([*lines, *how_to_read(plan)])
 
 
 def dry_run(plan: Plan) -> str:

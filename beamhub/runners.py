@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ def check_beam_flags(arguments: Sequence[str], ours: Sequence[str]) -> None:
     if unknown:
         known = [option for action in parser._actions for option in action.option_strings]
         name = unknown[0].partition("=")[0]
+        if not name.startswith("-"):
+            raise UsageError(f"stray argument {name!r}: quote a glob, so that the shell does not expand it; see --help")
         raise UsageError(f"unknown flag {unknown[0]}{nearest(name, [*ours, *known])}; see --help")
 
 
@@ -77,10 +80,16 @@ def run_pipeline(options: Any, table: Any, worklists: Sequence[str]) -> None:
 
     pipeline = beam.Pipeline(options=options)
     _ = pipeline | "Worklists" >> beam.Create(list(worklists)) | "ComputeTable" >> table
+    # Beam logs the whole trace of what it then raises; ours is one line.
+    log = logging.getLogger("apache_beam")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
     try:
         pipeline.run().wait_until_finish()
     except (RuntimeError, ValueError, OSError) as error:
-        # What a runner raises for a worker that died or a step that failed; its log has the trace.
+        # What a runner raises for a worker that died or a step that failed.
         raise BeamhubError(
             f"the pipeline ended early ({reason(error)}); nothing was lost: finished shards are kept, run again to go on"
         ) from error
+    finally:
+        log.setLevel(level)

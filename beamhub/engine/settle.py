@@ -176,11 +176,13 @@ class _Settling:
 
     def _check_columns(self, task: Task) -> None:
         shards = self.corpus.shards
-        folders = {part.partition("=")[0] for shard in shards for part in shard.partition.split("/") if part}
+        # Readers that look at folders (DuckDB) make columns of them; the version's own is v=VERSION.
+        folders = {"v", *(part.partition("=")[0] for shard in shards for part in shard.partition.split("/") if part)}
         for name in task.fields():
             if name == "key" or name in folders:
                 raise UsageError(
-                    f"output {name}: the table has a column of that name already; leave it out of --outputs"
+                    f"output {name}: readers take a column of that name from the key or from folders {name}=...; leave it "
+                    f"out of --outputs"
                 )
         taken = [name for name in self.job.keep if name == "key" or name in task.fields()]
         if taken:
@@ -192,7 +194,7 @@ class _Settling:
         both = [name for name in self.job.keep if name in folders]
         if both:
             raise UsageError(
-                f"--keep {both[0]}: the folders {both[0]}=... of the corpus give the table that column already"
+                f"--keep {both[0]}: readers take a column of that name from the folders {both[0]}=...; rename it in the corpus"
             )
 
 

@@ -22,6 +22,7 @@ from beamhub.corpus.shards import Shard
 from beamhub.engine.shard import WorkItem
 from beamhub.errors import BeamhubError, DeadLetterLimitError, ShardsFailedError, TableError
 from beamhub.features.commit import CommitOutcome, commit
+from beamhub.features.dead import read_dead
 from beamhub.features.ledger import decode_table, encode_table
 from beamhub.features.lineage import encode_document, read_document
 from beamhub.features.paths import VersionPaths
@@ -108,7 +109,8 @@ def commit_run(paths: VersionPaths, run: str) -> CommitOutcome | None:
             paths, changes, document["gone"], VersionState.load(paths).result, Limits(**document["limits"]), run
         )
     except BeamhubError as error:
-        refusal = {"refused": type(error).__name__, "message": str(error)}
+        example = _example(paths, changes) if isinstance(error, DeadLetterLimitError) else ""
+        refusal = {"refused": type(error).__name__, "message": f"{error}{example}"}
         storage.write_bytes(papers.path("outcome.json"), encode_document(refusal))
         return None
     # First what was done; what is found out about the keys comes after, and cannot undo it.
@@ -118,6 +120,16 @@ def commit_run(paths: VersionPaths, run: str) -> CommitOutcome | None:
         report["keys"] = _check_keys(paths)
         storage.write_bytes(papers.path("outcome.json"), encode_document(report))
     return outcome
+
+
+def _example(paths: VersionPaths, changes: Sequence[Shard]) -> str:
+    """One dead letter in words, of the first shard that has any."""
+    for shard in changes:
+        path = paths.dead_file(shard)
+        if storage.info(path) is not None:
+            letter = read_dead(paths, [paths.name(path)]).slice(0, 1).to_pylist()[0]
+            return f"; for example {letter['key']} ({letter['stage']}: {letter['error']})"
+    return ""
 
 
 def _check_keys(paths: VersionPaths) -> dict[str, Any]:

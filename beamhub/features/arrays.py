@@ -62,16 +62,22 @@ def _elements(array: pa.Array) -> pa.Array:
     return _elements(array.flatten()) if pa.types.is_fixed_size_list(array.type) else array
 
 
-def tensor_spec(kind: pa.DataType) -> Any:
-    """The tf.TypeSpec of a batch of rows of this type: dense for scalars, vectors and tensors, ragged for
-    lists."""
+def tensor_spec(kind: pa.DataType, name: str) -> Any:
+    """The tf.TypeSpec of a batch of rows of this type: dense for scalars, vectors and tensors, ragged for lists.
+
+    Raises TableError for a type that TensorFlow has none for; `name` is the column's.
+    """
     import tensorflow as tf
 
     depth, inner = 0, kind
     while _is_list(inner):
         depth, inner = depth + 1, inner.value_type
-    dtype = dtype_of(inner)
-    element = tf.string if dtype.hasobject else tf.as_dtype(dtype)
+    try:
+        # Neither NumPy nor TensorFlow has times with a zone, decimals, structs ...
+        dtype = dtype_of(inner)
+        element = tf.string if dtype.hasobject else tf.as_dtype(dtype)
+    except TypeError as error:
+        raise TableError(f"column {name}: TensorFlow has no type for {kind}; name other columns") from error
     shape = [None] * (depth + 1) + list(shape_of(inner))
     return tf.RaggedTensorSpec(shape, element, ragged_rank=depth) if depth else tf.TensorSpec(shape, element)
 

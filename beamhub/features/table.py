@@ -38,7 +38,7 @@ _BATCH = ROWS
 _THREADS = min(8, os.cpu_count() or 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FeatureTable:
     """The rows of one generation of one version, in the order of the corpus.
 
@@ -47,6 +47,9 @@ class FeatureTable:
 
     paths: VersionPaths
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        return f"<FeatureTable {self.path}, generation {self.manifest.generation}, {self.rows:,} rows>"
 
     @property
     def version(self) -> str:
@@ -150,21 +153,21 @@ class FeatureTable:
         if waiting:
             yield pa.concat_batches(waiting)
 
-    def to_tf_dataset(self, columns: Sequence[str], batch_size: int) -> tf.data.Dataset:
-        """Batches as dicts of tensors, ragged ones for lists.
+    def to_tf_dataset(self, columns: Sequence[str] | None = None, batch_size: int = 256) -> tf.data.Dataset:
+        """Batches of all columns, or those named, as dicts of tensors, ragged ones for lists.
 
-        Raises TableError for a column that is not there. Nulls that a tensor cannot hold end the iteration with a
-        `tf.errors.OpError` that names the column.
+        Raises TableError for a column that is not there, or that TensorFlow has no type for. Nulls that a tensor
+        cannot hold end the iteration with a `tf.errors.OpError` that names the column.
         """
         import tensorflow as tf
 
         schema = self._select(columns)
 
         def batches() -> Iterator[dict[str, Any]]:
-            for batch in self.to_batches(columns, batch_size):
+            for batch in self.to_batches(schema.names, batch_size):
                 yield {name: to_tensor(batch.column(name), name) for name in schema.names}
 
-        signature = {field.name: tensor_spec(field.type) for field in schema}
+        signature = {field.name: tensor_spec(field.type, field.name) for field in schema}
         return tf.data.Dataset.from_generator(batches, output_signature=signature)
 
     def dead_letters(self) -> pa.Table:
