@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from beamhub.engine.inference import Inference, Inferred
 from beamhub.engine.planning import read_specs
 from beamhub.engine.pool import ComputePool, acquire_pool
 from beamhub.engine.shard import WorkItem, compute_shard
+from beamhub.engine.worklist import new_run_id
 from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import VersionPaths
 from tests.jobs import succeed
@@ -98,3 +100,11 @@ def test_unwritable_table_fails_the_shard(out: Path, tmp_path: Path) -> None:
 
     assert result.outcome == "failed"
     assert "file/elsewhere" in result.reason
+
+
+def test_runs_of_one_second_sort_by_their_beginning() -> None:
+    moment = datetime.datetime(2026, 11, 21, 12, 0, 0, 1, datetime.UTC)
+
+    names = [new_run_id(moment + datetime.timedelta(microseconds=each)) for each in range(50)]
+
+    assert names == sorted(names)

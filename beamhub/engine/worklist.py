@@ -54,7 +54,8 @@ _REFUSALS: dict[str, type[BeamhubError]] = {
 
 def new_run_id(now: datetime.datetime) -> str:
     """A name that sorts by time and that no other run has."""
-    return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    # Two runs may begin in one second: the last one must be told from the one that died before it.
+    return f"{now:%Y%m%dT%H%M%S.%f}-{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True)
