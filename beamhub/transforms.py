@@ -6,14 +6,18 @@ is in `beamhub.features.commit`. Neither knows of Beam.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
 
+from beamhub.engine.lane import Lane
 from beamhub.engine.pool import ComputePool, acquire_pool
-from beamhub.engine.shard import WorkItem, compute_shard
+from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.worklist import commit_run, read_worklist
 from beamhub.errors import ModuleError
@@ -48,22 +52,39 @@ class ComputeShards(beam.DoFn):
     def start_bundle(self) -> None:
         """A ledger writer for each bundle: what a bundle has finished is in the ledger when Beam takes it as done."""
         self._ledger = LedgerWriter(self._paths)
+        self._bundle = contextlib.ExitStack()
+        if not isinstance(self._pool, str):
+            self._bundle.enter_context(self._pool.stages.lane())
+            self._lane = self._bundle.enter_context(Lane(self._spec, self._paths, self._pool))
 
     def process(self, item: WorkItem) -> Iterator[ShardResult]:
-        """Computes one shard."""
+        """Reads one shard, and yields those that are finished: the last steps of one go along with the first of the next."""
         if isinstance(self._pool, str):
-            result = ShardResult.not_done(item.shard, "failed", self._pool)
+            yield from self._record([ShardResult.not_done(item.shard, "failed", self._pool)])
         else:
-            result = compute_shard(item, self._spec, self._paths, self._pool)
-        self._ledger.add(result)
-        for name in ("read", "produced", "dead", "bytes"):
-            Metrics.counter(NAMESPACE, name).inc(getattr(result, name))
-        Metrics.counter(NAMESPACE, f"shards_{result.outcome}").inc()
-        yield result
+            yield from self._record(self._lane.submit(item))
 
-    def finish_bundle(self) -> None:
-        """Writes the rest of the bundle's results."""
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        """Waits for the bundle's shards, and writes the rest of the ledger."""
+        last: list[ShardResult] = []
+        if not isinstance(self._pool, str):
+            last = self._record(self._lane.drain())
+        self._bundle.close()
         self._ledger.flush()
+        if not isinstance(self._pool, str):
+            for name, amount in self._pool.take_figures().items():
+                Metrics.counter(NAMESPACE, name).inc(amount)
+        window = GlobalWindow()
+        for result in last:
+            yield WindowedValue(result, window.max_timestamp(), [window])
+
+    def _record(self, results: list[ShardResult]) -> list[ShardResult]:
+        for result in results:
+            self._ledger.add(result)
+            for name in ("read", "produced", "dead", "bytes"):
+                Metrics.counter(NAMESPACE, name).inc(getattr(result, name))
+            Metrics.counter(NAMESPACE, f"shards_{result.outcome}").inc()
+        return results
 
 
 class CommitRun(beam.DoFn):

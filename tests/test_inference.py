@@ -12,6 +12,7 @@ import pytest
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller
 from beamhub.engine.inference import Inference
+from beamhub.engine.stages import Stages
 from beamhub.engine.tablespec import Call
 from beamhub.errors import BeamhubError
 from beamhub.tasks.binding import Binding
@@ -40,7 +41,7 @@ def run(values: list[float]) -> tuple[list[float], list[int], list[int]]:
     module = Recorded()
     call = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, SIZE)
     inference = Inference(
-        Caller(module, call, (ValueError,), TimeoutError), Extract(("y",), {"y": pa.float32()})
+        Caller(module, call, (ValueError,), TimeoutError), Extract(("y",), {"y": pa.float32()}), Stages(1)
     )  # fmt: skip
     columns = pa.record_batch({"x": pa.array(values, pa.float32())})
     inferred = inference.run(Chunk(columns, np.arange(len(values))))

@@ -16,8 +16,9 @@ from beamhub.corpus.listing import list_corpus
 from beamhub.corpus.shards import Chunk, Shard
 from beamhub.engine.inference import Inference, Inferred
 from beamhub.engine.planning import read_specs
+from beamhub.engine.lane import compute_shard
 from beamhub.engine.pool import ComputePool, acquire_pool
-from beamhub.engine.shard import WorkItem, compute_shard
+from beamhub.engine.shard import WorkItem
 from beamhub.engine.worklist import new_run_id
 from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import VersionPaths
@@ -68,6 +69,7 @@ class Touching:
 
     def __init__(self, genuine: Inference, path: Path) -> None:
         self._genuine = genuine
+        self.stages = genuine.stages
         self._path = path
 
     def run(self, batch: Chunk) -> Inferred:
@@ -79,7 +81,7 @@ def test_input_that_changes_while_it_is_read_is_stale(out: Path, tmp_path: Path)
     ((version, spec),) = read_specs(str(out)).items()
     (shard,) = list_corpus(str(out.parent / "c.parquet")).shards
     pool = acquire_pool(spec)
-    touching = ComputePool(pool.module, Touching(pool.inference, Path(shard.path)), pool.executor, pool.threads, "")
+    touching = ComputePool(pool.module, Touching(pool.inference, Path(shard.path)), pool.executor, 2, "")
 
     result = compute_shard(WorkItem(shard), spec, VersionPaths(str(tmp_path / "elsewhere"), version), touching)
 

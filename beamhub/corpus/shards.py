@@ -83,6 +83,11 @@ class Chunk:
         return int(self.columns.num_rows)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its columns and records."""
+        return int(self.columns.nbytes) + (0 if self.records is None else int(self.records.nbytes))
+
+    @property
     def read(self) -> int:
         """Records read, parsed or not."""
         return self.rows + len(self.unread)

@@ -25,7 +25,7 @@ def batches(chunks: Iterable[Chunk], size: int, most_bytes: int = BATCH_BYTES) -
         waiting.append(chunk)
         unread.extend(chunk.unread)
         rows += chunk.rows
-        large = sum(_bytes(each) for each in waiting) >= most_bytes
+        large = sum(each.nbytes for each in waiting) >= most_bytes
         if rows < size and not (large and rows):
             continue
         joined = _join(waiting)
@@ -38,10 +38,6 @@ def batches(chunks: Iterable[Chunk], size: int, most_bytes: int = BATCH_BYTES) -
         rows = rest.rows
     if rows or unread:
         yield _cut(_join(waiting), 0, rows, tuple(unread))
-
-
-def _bytes(chunk: Chunk) -> int:
-    return int(chunk.columns.nbytes) + (0 if chunk.records is None else int(chunk.records.nbytes))
 
 
 def _join(chunks: list[Chunk]) -> Chunk:

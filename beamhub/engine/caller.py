@@ -56,7 +56,9 @@ class Gathered:
 
     def groups(self) -> list[Rows]:
         """The good records, ascending, in groups whose tensors can be stacked, in the order of their first record."""
-        good = np.setdiff1d(np.arange(self._count), np.fromiter(self.failures, np.int64, len(self.failures)))
+        good = np.arange(self._count)
+        if self.failures:
+            good = np.setdiff1d(good, np.fromiter(self.failures, np.int64, len(self.failures)))
         varying = [feed.lengths[good] for feed in self.feeds if not feed.uniform]
         if not varying or not len(good):
             return [good] if len(good) else []

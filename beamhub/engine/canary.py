@@ -12,7 +12,8 @@ from beamhub.corpus.listing import Corpus
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.batches import batches
 from beamhub.engine.pool import acquire_pool
-from beamhub.engine.shard import Rows, needs_records
+from beamhub.engine.rows import Rows
+from beamhub.engine.shard import needs_records
 from beamhub.engine.tablespec import TableSpec
 from beamhub.features.dead import DeadLetter
 

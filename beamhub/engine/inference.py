@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Failure, Gathered, Rows, slice_rows
+from beamhub.engine.stages import Stages
 from beamhub.errors import RecordError
 from beamhub.tasks.base import Outputs, Task
 from beamhub.tasks.gather import Feed
@@ -31,6 +32,7 @@ class Inference:
 
     caller: Caller
     task: Task
+    stages: Stages
 
     def run(self, batch: Chunk) -> Inferred:
         """The task's columns for a batch.
@@ -42,7 +44,8 @@ class Inference:
             ModuleError: an output has another number of rows than the call.
             BeamhubError: the module broke down.
         """
-        gathered = Gathered(self.caller.call, batch)
+        with self.stages.busy("prepare"):
+            gathered = Gathered(self.caller.call, batch)
         failures = gathered.failures
         parts: list[_Part] = []
         largest = self.caller.call.sizes[0]
@@ -53,7 +56,10 @@ class Inference:
 
     def _infer(self, feeds: list[Feed], rows: Rows, parts: list[_Part], failures: dict[int, Failure]) -> None:
         size = min(each for each in self.caller.call.sizes if each >= len(rows))
-        outputs = self.caller.attempt(feeds, rows, size)
+        self.stages.count("called", size)
+        self.stages.count("padded", size - len(rows))
+        with self.stages.busy("infer"):
+            outputs = self.caller.attempt(feeds, rows, size)
         if isinstance(outputs, Exception):
             found = self._culprits(feeds, rows, outputs)
             failures.update(found)
@@ -65,7 +71,8 @@ class Inference:
             # Each passed alone, but not together: nothing tells whose fault it is.
             failures.update({int(row): Failure.of("infer", outputs, 1) for row in rows})
         else:
-            self._encode(outputs, rows, parts, failures)
+            with self.stages.busy("encode"):
+                self._encode(outputs, rows, parts, failures)
 
     def _culprits(self, feeds: list[Feed], rows: Rows, error: Exception) -> dict[int, Failure]:
         """The records of a refused batch that the module refuses alone, by bisecting, in calls as small as there are."""

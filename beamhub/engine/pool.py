@@ -12,10 +12,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from beamhub.corpus.shards import Chunk
+from beamhub.engine.budget import Budget
 from beamhub.engine.caller import Caller
 from beamhub.engine.inference import Inference
+from beamhub.engine.stages import Stages
 from beamhub.engine.tablespec import Call, TableSpec
 from beamhub.engine.threads import configure_tensorflow, cores
+from beamhub.engine.work import Work
 from beamhub.errors import ModuleError
 from beamhub.modules.signatures import choose_signature
 from beamhub.tasks import Task
@@ -32,8 +36,23 @@ class ComputePool:
         self.module = module
         self.inference = inference
         self.executor = executor
-        self.threads = threads
         self.tensorflow = tensorflow
+        self.stages = inference.stages
+        self._budget = Budget(2 * threads + 2)
+        self._taking = threading.Lock()
+        self._traces = 0
+
+    def submit(self, batch: Chunk) -> Work:
+        """Hands a batch to the threads; waits while too much is on its way."""
+        return Work(batch, self.inference, self.executor, self._budget)
+
+    def take_figures(self) -> dict[str, int]:
+        """Counts since they were last taken: the stages' microseconds, `traces`, and `called` and `padded` records."""
+        with self._taking:
+            traces = self.inference.caller.bound.traces
+            self.stages.count("traces", traces - self._traces)
+            self._traces = traces
+            return self.stages.take()
 
 
 class _Once:
@@ -101,7 +120,7 @@ def acquire_pool(spec: TableSpec, threads: int | None = None) -> ComputePool:
         tensorflow = configure_tensorflow()
         executor = _executors.get(count, lambda: ThreadPoolExecutor(count, thread_name_prefix="beamhub-compute"))
         module = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
-        inference = Inference(bind_caller(module, spec.call, spec.task), spec.task)
+        inference = Inference(bind_caller(module, spec.call, spec.task), spec.task, Stages(count))
         return ComputePool(module, inference, executor, count, tensorflow)
 
     pool: ComputePool = _pools.get((spec.version, spec.call.digest, spec.call.batch_size, count), make)

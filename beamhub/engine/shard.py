@@ -1,27 +1,26 @@
-"""One shard: read, prepare, infer, encode, write. Plain Python over iterators; knows nothing of Beam."""
+"""One shard: its batches in, its file out. Plain Python over iterators; knows nothing of Beam."""
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterator
-from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from beamhub import storage
 from beamhub.corpus.formats import reader_for
-from beamhub.corpus.payload import payload
 from beamhub.corpus.shards import Chunk, Shard
 from beamhub.engine.batches import batches
-from beamhub.engine.caller import Failure
 from beamhub.engine.inference import Inferred
-from beamhub.engine.pool import ComputePool
+from beamhub.engine.rows import Rows
 from beamhub.engine.tablespec import TableSpec
 from beamhub.errors import BeamhubError
 from beamhub.features.dead import DeadLetter, write_dead
 from beamhub.features.formats import format_named
+from beamhub.features.key_order import KeyOrder
 from beamhub.features.ledger import Counts, ShardResult
 from beamhub.features.paths import VersionPaths
 from beamhub.features.writer import ShardWriter
@@ -42,25 +41,26 @@ class WorkItem:
     pending: bool = False
 
 
-def compute_shard(item: WorkItem, spec: TableSpec, paths: VersionPaths, pool: ComputePool) -> ShardResult:
-    """Computes a shard and writes its files, dead letters first.
-
-    Returns:
-        The result; a shard that cannot be read or written, or whose input changes meanwhile, is a result too.
-    """
-    shard = item.shard
-    try:
-        return _Computation(item, spec, paths, pool).run()
-    except _InputChangedError:
-        return ShardResult.not_done(shard, "stale", f"{shard.path} changed while it was read; run again")
-    except FAILURES as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
-        kind = "" if isinstance(error, BeamhubError) else f"{type(error).__name__}: "
-        return ShardResult.not_done(shard, "failed", kind + reason)
+class InputChangedError(Exception):
+    """A shard's file is not the one that was planned."""
 
 
-class _InputChangedError(Exception):
-    """The shard's file is not the one that was planned."""
+def check_token(shard: Shard) -> None:
+    """Raises InputChangedError where a shard's file has another token by now."""
+    now = storage.info(shard.path)
+    if now is None or now.token != shard.token:
+        raise InputChangedError(f"{shard.path} changed while it was read; run again")
+
+
+def result_of(shard: Shard, error: BaseException) -> ShardResult | None:
+    """What became of a shard that an error ended; None where the error is no failure of a shard."""
+    if isinstance(error, InputChangedError):
+        return ShardResult.not_done(shard, "stale", str(error))
+    if not isinstance(error, FAILURES):
+        return None
+    reason = (str(error).strip().splitlines() or [""])[0]
+    kind = "" if isinstance(error, BeamhubError) else f"{type(error).__name__}: "
+    return ShardResult.not_done(shard, "failed", kind + reason)
 
 
 def needs_records(spec: TableSpec) -> bool:
@@ -68,110 +68,61 @@ def needs_records(spec: TableSpec) -> bool:
     return any(binding.column == RECORD for binding in spec.call.bindings)
 
 
-class Rows:
-    """Table rows and dead letters of a shard's batches."""
-
-    def __init__(self, spec: TableSpec, shard: Shard) -> None:
-        self._spec = spec
-        self._shard = shard
-        self._schema = spec.schema
-
-    def produced(self, batch: Chunk, inferred: Inferred) -> pa.RecordBatch:
-        """The rows of the table that a batch gave, in record order."""
-        if not len(inferred.rows):
-            return pa.RecordBatch.from_pylist([], self._schema)
-        columns = batch.columns
-        if len(inferred.rows) < batch.rows:
-            columns = columns.take(pa.array(inferred.rows))
-        kept = [columns.column(name) for name in self._spec.keep]
-        key = self._addresses(batch, inferred) if self._spec.key is None else columns.column(self._spec.key)
-        return pa.RecordBatch.from_arrays([key, *kept, *inferred.columns], schema=self._schema)
-
-    def _addresses(self, batch: Chunk, inferred: Inferred) -> pa.Array:
-        addresses = pa.array(batch.addresses[inferred.rows]).cast(pa.string())
-        return pc.binary_join_element_wise(self._shard.relative, addresses, ":")
-
-    def dead(self, batch: Chunk, inferred: Inferred) -> list[DeadLetter]:
-        """The dead letters of a batch."""
-        letters = [
-            self._letter(None, each.address, Failure("decode", each.reason), each.payload) for each in batch.unread
-        ]
-        for row, failure in sorted(inferred.failures.items()):
-            key = None if self._spec.key is None else batch.columns.column(self._spec.key)[row].as_py()
-            letters.append(self._letter(key, int(batch.addresses[row]), failure, payload(batch, row)))
-        return letters
-
-    def _letter(self, key: object, address: int, failure: Failure, content: bytes) -> DeadLetter:
-        return DeadLetter(
-            key=f"{self._shard.relative}:{address}" if key is None else str(key),
-            file=self._shard.relative,
-            range=f"{self._shard.start}:{self._shard.end}",
-            address=address,
-            stage=failure.stage,
-            error=failure.reason,
-            traceback=failure.traceback,
-            identity=self._spec.version,
-            attempts=failure.attempts,
-            payload=content,
-        )
+def read_batches(shard: Shard, spec: TableSpec) -> Iterator[Chunk]:
+    """The shard's records in batches, each a call. Raises CorpusError for a damaged file, or OSError."""
+    size = spec.call.sizes[0]
+    chunks = reader_for(spec.corpus_format).read(
+        shard,
+        spec.corpus_schema,
+        records=needs_records(spec),
+        rows=size * max(1, 4096 // size),
+        max_bytes=CHUNK_BYTES,
+    )
+    return batches(chunks, size)
 
 
-class _Computation:
-    def __init__(self, item: WorkItem, spec: TableSpec, paths: VersionPaths, pool: ComputePool) -> None:
-        self._item = item
+class ShardOutput:
+    """A shard's files while they are written. A context manager: left without `close`, it leaves nothing."""
+
+    def __init__(self, item: WorkItem, spec: TableSpec, paths: VersionPaths) -> None:
         self._shard = item.shard
-        self._spec = spec
         self._paths = paths
-        self._pool = pool
+        self._rows = Rows(spec, item.shard)
+        format = format_named(spec.output_format)
+        self._writer = ShardWriter(format, paths, item.shard, spec.schema, item.pending)
+        self._order = KeyOrder() if spec.key is not None else None
+        self._dead: list[DeadLetter] = []
+        self._read = self._produced = self._null_keys = 0
+        self._open = ExitStack()
 
-    def run(self) -> ShardResult:
-        shard, paths, schema = self._shard, self._paths, self._spec.schema
-        rows = Rows(self._spec, shard)
-        dead: list[DeadLetter] = []
-        read = produced = null_keys = 0
-        self._check_token()
-        with ShardWriter(format_named(self._spec.output_format), paths, shard, schema, self._item.pending) as writer:
-            for batch, inferred in self._inferred():
-                made = rows.produced(batch, inferred)
-                dead += rows.dead(batch, inferred)
-                read += batch.read
-                produced += made.num_rows
-                null_keys += made.column("key").null_count
-                if made.num_rows:
-                    writer.write(made)
-            self._check_token()
-            # Before the data file gets its name: a file that is there is done, with its dead letters.
-            write_dead(paths, shard, dead)
-            return writer.close(Counts(read, produced, len(dead), 0, null_keys))
+    def write(self, batch: Chunk, inferred: Inferred) -> None:
+        """Writes what came of a batch; batches come in the order of the shard."""
+        made = self._rows.produced(batch, inferred)
+        self._dead += self._rows.dead(batch, inferred)
+        self._read += batch.read
+        self._produced += made.num_rows
+        self._null_keys += made.column("key").null_count
+        if self._order is not None:
+            self._order.add(made.column("key"))
+        if made.num_rows:
+            self._writer.write(made)
 
-    def _check_token(self) -> None:
-        now = storage.info(self._shard.path)
-        if now is None or now.token != self._shard.token:
-            raise _InputChangedError
+    def close(self) -> ShardResult:
+        """Gives the files their names, dead letters first. Raises InputChangedError."""
+        check_token(self._shard)
+        # Before the data file gets its name: a file that is there is done, with its dead letters.
+        write_dead(self._paths, self._shard, self._dead)
+        first, last = (self._order and self._order.range) or (None, None)
+        counts = Counts(self._read, self._produced, len(self._dead), 0, self._null_keys, first, last)
+        return self._writer.close(counts)
 
-    def _batches(self) -> Iterator[Chunk]:
-        size = self._spec.call.sizes[0]
-        chunks = reader_for(self._spec.corpus_format).read(
-            self._shard,
-            self._spec.corpus_schema,
-            records=needs_records(self._spec),
-            rows=size * max(1, 4096 // size),
-            max_bytes=CHUNK_BYTES,
-        )
-        return batches(chunks, size)
+    def __enter__(self) -> Self:
+        """Begins the data file."""
+        self._open.enter_context(self._writer)
+        return self
 
-    def _inferred(self) -> Iterator[tuple[Chunk, Inferred]]:
-        """Batches in order with what came of them; a few are computed ahead, on all threads of the pool."""
-        waiting: collections.deque[tuple[Chunk, Future[Inferred]]] = collections.deque()
-        try:
-            for batch in self._batches():
-                waiting.append((batch, self._pool.executor.submit(self._pool.inference.run, batch)))
-                if len(waiting) > self._pool.threads + 1:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drops the files, unless they were closed."""
+        self._open.__exit__(kind, error, trace)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from beamhub import storage
 from beamhub.corpus.listing import Corpus, list_corpus
 from beamhub.corpus.shards import Shard
+from beamhub.engine.lane import compute_shard
 from beamhub.engine.pool import acquire_pool
-from beamhub.engine.shard import WorkItem, compute_shard
+from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.worklist import RunPapers, last_run
 from beamhub.errors import CorpusError, ShardsFailedError

@@ -31,13 +31,15 @@ READERS = 16
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Records of a shard: `read` = `produced` + `dead` + `skipped`; `null_keys` of those produced have no
-    key."""
+    key. Where keys increase all the way, `first_key` and `last_key` are these, as `KeyOrder` tells them."""
 
     read: int
     produced: int
     dead: int = 0
     skipped: int = 0
     null_keys: int = 0
+    first_key: str | None = None
+    last_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class ShardResult:
     bytes: int = 0
     checksum: str = ""
     null_keys: int = 0
+    first_key: str | None = None
+    last_key: str | None = None
     reason: str = ""
     pending: bool = False
 
@@ -95,6 +99,8 @@ RESULT_SCHEMA = pa.schema(
         ("bytes", pa.int64()),
         ("checksum", pa.string()),
         ("null_keys", pa.int64()),
+        ("first_key", pa.string()),
+        ("last_key", pa.string()),
         ("reason", pa.string()),
         ("pending", pa.bool_()),
     ]

@@ -176,7 +176,12 @@ def revise(
 def _read_parts(paths: VersionPaths, root: Root) -> dict[str, pa.Table]:
     def load(part: Part) -> pa.Table:
         path = storage.join(paths.manifest, part.name)
-        return decode_table(storage.read_bytes(path), path).select(ENTRY_SCHEMA.names)
+        table = decode_table(storage.read_bytes(path), path)
+        # A column that came later is null for what was committed before.
+        for column in ENTRY_SCHEMA:
+            if column.name not in table.column_names:
+                table = table.append_column(column, pa.nulls(len(table), column.type))
+        return table.select(ENTRY_SCHEMA.names)
 
     with ThreadPoolExecutor(READERS) as pool:
         return {part.bucket: table for part, table in zip(root.parts, pool.map(load, root.parts), strict=True)}

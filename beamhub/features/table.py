@@ -24,6 +24,7 @@ from beamhub.features.arrays import dtype_of, shape_of, tensor_spec, to_numpy, t
 from beamhub.features.dead import read_dead
 from beamhub.features.formats import TableFormat, format_of
 from beamhub.features.grouping import ROWS
+from beamhub.features.key_order import overlapping
 from beamhub.features.keys import RepeatedKeys, repeated_keys
 from beamhub.features.lineage import read_document
 from beamhub.features.manifest import Manifest
@@ -178,10 +179,18 @@ class FeatureTable:
             return read_dead(self.paths, [dead_name(file) for file in dead.column("file").to_pylist()])
 
     def repeated_keys(self) -> RepeatedKeys:
-        """Keys that occur more than once. Raises TableError when there is no column `key`."""
-        self._select(["key"])
+        """Keys that occur more than once. Raises TableError when there is no column `key`.
+
+        Only files whose keys do not increase, or reach into another file's, are read.
+        """
+        kind = self._select(["key"]).field("key").type
+        entries = self.manifest.ordered
+        bounds = zip(entries.column("first_key").to_pylist(), entries.column("last_key").to_pylist(), strict=True)
+        places = overlapping([None if first is None else (first, last) for first, last in bounds], kind)
+        rows = entries.column("rows").to_numpy()[places].sum()
+        files = [self.files[place] for place in places]
         with self._unchanged():
-            return repeated_keys(self.files, lambda file: self._format.read_keys(file, self.schema), self.rows)
+            return repeated_keys(files, lambda file: self._format.read_keys(file, self.schema), int(rows))
 
     @cached_property
     def _format(self) -> TableFormat:

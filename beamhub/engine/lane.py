@@ -1,0 +1,177 @@
+"""Shards through the stages: read, prepare, infer, encode, write, all at once.
+
+The thread that hands shards in reads, the pool's threads prepare, infer and encode, one thread writes and one closes files,
+on one shard and across the seam to the next; the pool's budget bounds what is on its way.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from beamhub.engine.pool import ComputePool
+from beamhub.engine.shard import ShardOutput, WorkItem, check_token, read_batches, result_of
+from beamhub.engine.tablespec import TableSpec
+from beamhub.engine.work import Work
+from beamhub.features.ledger import ShardResult
+from beamhub.features.paths import VersionPaths
+
+
+def compute_shard(item: WorkItem, spec: TableSpec, paths: VersionPaths, pool: ComputePool) -> ShardResult:
+    """Computes one shard and writes its files, dead letters first.
+
+    Returns:
+        The result; a shard that cannot be read or written, or whose input changes meanwhile, is a result too.
+    """
+    with Lane(spec, paths, pool) as lane:
+        return [*lane.submit(item), *lane.drain()][0]
+
+
+class Lane:
+    """A sequence of shards that one thread hands in. A context manager; leaving it ends its threads.
+
+    with Lane(spec, paths, pool) as lane:
+        for item in items:
+            results += lane.submit(item)
+        results += lane.drain()
+    """
+
+    def __init__(self, spec: TableSpec, paths: VersionPaths, pool: ComputePool) -> None:
+        self._spec = spec
+        self._paths = paths
+        self._pool = pool
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="beamhub-write")
+        # Closing waits for the disk, or uploads: the next shard is written meanwhile.
+        self._closer = ThreadPoolExecutor(1, thread_name_prefix="beamhub-close")
+        self._results: collections.deque[Future[ShardResult]] = collections.deque()
+
+    def submit(self, item: WorkItem) -> list[ShardResult]:
+        """Reads a shard, and returns when it is read: its last batches may still be on their way.
+
+        Returns:
+            Results of shards handed in so far that are finished, in order.
+        """
+        flow = _Flow(item, previous=self._results[-1] if self._results else None)
+        self._results.append(flow.result)
+        self._writer.submit(self._write, flow)
+        self._read(flow)
+        return self._finished(lambda result: result.done())
+
+    def drain(self) -> list[ShardResult]:
+        """Waits for all shards; the results not yet returned."""
+        return self._finished(lambda _: True)
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Waits for what was handed in."""
+        self._writer.shutdown()
+        self._closer.shutdown()
+
+    def _finished(self, is_wanted: Callable[[Future[ShardResult]], bool]) -> list[ShardResult]:
+        found = []
+        while self._results and is_wanted(self._results[0]):
+            found.append(self._results.popleft().result())
+        return found
+
+    def _read(self, flow: _Flow) -> None:
+        with flow.reading():
+            check_token(flow.item.shard)
+            batches = read_batches(flow.item.shard, self._spec)
+            while not flow.failed.is_set():
+                with self._pool.stages.busy("read"):
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                flow.put(self._pool.submit(batch))
+
+    def _write(self, flow: _Flow) -> None:
+        with flow.settling(), contextlib.ExitStack() as abandoned:
+            abandoned.callback(flow.abandon)
+            with contextlib.ExitStack() as stack:
+                output = stack.enter_context(ShardOutput(flow.item, self._spec, self._paths))
+                for work in flow:
+                    with work as inferred, self._pool.stages.busy("write"):
+                        output.write(work.batch, inferred)
+                if flow.previous is not None:
+                    # No more than one file waits to be closed.
+                    wait([flow.previous])
+                self._closer.submit(self._close, flow, output, stack.pop_all())
+
+    def _close(self, flow: _Flow, output: ShardOutput, stack: contextlib.ExitStack) -> None:
+        with flow.settling(), stack:
+            flow.result.set_result(output.close())
+
+
+@dataclass
+class _Flow:
+    """Batches of one shard on their way from the thread that reads to the one that writes, and its result in the end."""
+
+    item: WorkItem
+    previous: Future[ShardResult] | None
+    result: Future[ShardResult] = field(default_factory=Future)
+    failed: threading.Event = field(default_factory=threading.Event)
+    _queue: queue.SimpleQueue[Work | _End] = field(default_factory=queue.SimpleQueue)
+    _ended: bool = False
+
+    def put(self, work: Work) -> None:
+        """Hands a batch on."""
+        self._queue.put(work)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """The block reads; the error that ends it, if it is a failure of the shard, goes the way of the batches."""
+        try:
+            yield
+        except BaseException as error:
+            self._queue.put(_End(error))
+            if result_of(self.item.shard, error) is None:
+                raise
+        else:
+            self._queue.put(_End(None))
+
+    def __iter__(self) -> Iterator[Work]:
+        """The batches in order. Raises the error by which reading ended."""
+        while isinstance(each := self._queue.get(), Work):
+            yield each
+        self._ended = True
+        if each.error is not None:
+            raise each.error
+
+    def abandon(self) -> None:
+        """Tells the reader to stop, and gives back what is still on its way."""
+        self.failed.set()
+        while not self._ended:
+            each = self._queue.get()
+            if isinstance(each, Work):
+                each.cancel()
+            else:
+                self._ended = True
+
+    @contextlib.contextmanager
+    def settling(self) -> Iterator[None]:
+        """An error in the block is the shard's result; one that is no failure of the shard is raised by `result`."""
+        try:
+            yield
+        except BaseException as error:
+            result = result_of(self.item.shard, error)
+            if result is None:
+                self.result.set_exception(error)
+            else:
+                self.result.set_result(result)
+
+
+@dataclass(frozen=True)
+class _End:
+    error: BaseException | None

@@ -1,0 +1,53 @@
+"""A batch on its way through the compute threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from types import TracebackType
+
+from beamhub.corpus.shards import Chunk
+from beamhub.engine.budget import Budget
+from beamhub.engine.inference import Inference, Inferred
+
+
+class Work:
+    """A batch that is being computed. As a context manager it gives what came of it, and its room in the budget back.
+
+    Entering raises what computing raised.
+    """
+
+    def __init__(self, batch: Chunk, inference: Inference, executor: ThreadPoolExecutor, budget: Budget) -> None:
+        """Waits for room in the budget, then hands the batch to the threads."""
+        self.batch = batch
+        self._inference = inference
+        self._budget = budget
+        self._size = batch.nbytes
+        budget.acquire(self._size)
+        self._future: Future[Inferred] = executor.submit(self._run)
+
+    def _run(self) -> Inferred:
+        inferred = self._inference.run(self.batch)
+        size = self.batch.nbytes + sum(int(column.nbytes) for column in inferred.columns)
+        self._budget.resize(self._size, size)
+        self._size = size
+        return inferred
+
+    def cancel(self) -> None:
+        """Gives the room back, once the batch is not begun any more, or computed."""
+        if not self._future.cancel():
+            wait([self._future])
+        self._budget.release(self._size)
+
+    def __enter__(self) -> Inferred:
+        """Waits for what came of the batch."""
+        try:
+            return self._future.result()
+        except BaseException:
+            self._budget.release(self._size)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Gives the room back."""
+        self._budget.release(self._size)

@@ -1,0 +1,85 @@
+"""Keys that are in order need no further look: a shard whose keys increase repeats none, and neither do shards whose ranges
+of keys lie apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+LONGEST = 200
+"""Characters of a first or last key that a manifest holds."""
+
+Key = Any
+"""An int or a str, of one type within a table."""
+
+
+def comparable(kind: pa.DataType) -> bool:
+    """Whether keys of a type can be followed: integers, times and dates, and texts."""
+    whole = pa.types.is_integer(kind) or pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    return bool(whole or _is_text(kind))
+
+
+class KeyOrder:
+    """Follows the keys of one shard, batch by batch."""
+
+    def __init__(self) -> None:
+        """Before the first key."""
+        self._first: Key | None = None
+        self._last: Key | None = None
+        self._increasing = True
+
+    def add(self, keys: pa.Array) -> None:
+        """The next keys of the shard; nulls are none."""
+        if not self._increasing or not len(keys):
+            return
+        if not comparable(keys.type):
+            self._increasing = False
+            return
+        keys = keys.drop_null() if keys.null_count else keys
+        if not len(keys):
+            return
+        first, last = _key(keys[0]), _key(keys[-1])
+        if self._last is not None and not self._last < first:
+            self._increasing = False
+        elif not pc.all(pc.less(keys[:-1], keys[1:]), min_count=0).as_py():
+            self._increasing = False
+        if self._first is None:
+            self._first = first
+        self._last = last
+
+    @property
+    def range(self) -> tuple[str, str] | None:
+        """The first and the last key, as texts; None where the keys do not increase, there is none, or they are long."""
+        if not self._increasing or self._first is None:
+            return None
+        found = str(self._first), str(self._last)
+        return found if max(map(len, found)) <= LONGEST else None
+
+
+def _key(value: pa.Scalar) -> Key:
+    if _is_text(value.type) or pa.types.is_integer(value.type):
+        return value.as_py()
+    return value.cast(pa.int32() if pa.types.is_date32(value.type) else pa.int64()).as_py()
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def overlapping(ranges: Sequence[tuple[str, str] | None], kind: pa.DataType) -> list[int]:
+    """Places of the ranges that may share a key with another, ascending; all of them where one range is not known."""
+    if any(each is None for each in ranges):
+        return list(range(len(ranges)))
+    known: list[tuple[Key, Key]] = [(a, b) if _is_text(kind) else (int(a), int(b)) for a, b in filter(None, ranges)]
+    found = set()
+    furthest = -1
+    order = sorted(range(len(known)), key=lambda place: known[place])
+    for place in order:
+        if furthest >= 0 and known[place][0] <= known[furthest][1]:
+            found |= {place, furthest}
+        if furthest < 0 or known[place][1] > known[furthest][1]:
+            furthest = place
+    return sorted(found)

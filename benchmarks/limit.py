@@ -1,0 +1,324 @@
+"""The limit: the best loop that we could write by hand, for this machine and these four modules alone. To be judged.
+
+It reads the same files as the systems, and writes the same columns, a Parquet file for each. What makes it fast:
+
+- one thread a core calls one `tf.function` that decodes, preprocesses and runs the module on a batch; operations have no
+  threads of their own (`intra_op` 1);
+- batch sizes, and whether variables are frozen to constants, are the best of a search on this machine (`--search`);
+- Parquet is read by pyarrow, TFRecord by `tf.data` in C++, on a thread that is ahead of the computing ones, across files;
+- a writer thread takes what is done, in order, and writes row groups of vectors without dictionary and statistics.
+
+It checks nothing and keeps nothing: one bad record, one changed file or one kill and its work is lost.
+
+`--bare` runs the module alone, on tensors that are in memory: no reading, no decoding, no writing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import itertools
+import json
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+THREADS = len(os.sched_getaffinity(0))
+SIDE = 28
+PIXELS = 224
+ROW_GROUP = 8192
+
+BEST: dict[str, tuple[int, bool]] = {
+    "text": (8192, False),
+    "vae": (256, False),
+    "mobilenet035": (8, True),
+    "mobilenet100": (8, True),
+}
+"""Records in a call, and whether variables are frozen: the best of `--search`."""
+
+
+def load(path: str, name: str, frozen: bool) -> Any:
+    """A function from a batch of texts or encoded images, [n] strings, to vectors, [n, d] float32."""
+    module = tf.saved_model.load(path)
+    signature = module.signatures["serving_default"]
+    given = signature.structured_input_signature[1]
+    (feed,) = given
+    if frozen:
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+        constant = convert_variables_to_constants_v2(signature)
+        call = lambda tensor: constant(tensor)[0]  # noqa: E731
+    else:
+        call = lambda tensor: signature(**{feed: tensor})["embedding"]  # noqa: E731
+
+    def run(batch: Any) -> Any:
+        return call(prepared(name, batch))
+
+    function = tf.function(run, autograph=False)
+    function.module = module
+    return function
+
+
+def prepared(name: str, batch: Any) -> Any:
+    if name == "text":
+        return batch
+    if name == "vae":
+        pixels = batch if batch.dtype == tf.uint8 else tf.io.decode_raw(batch, tf.uint8)
+        return tf.cast(tf.reshape(pixels, (-1, SIDE, SIDE, 1)), tf.float32) / 255.0
+
+    def decoded(image: Any) -> Any:
+        pixels = tf.io.decode_jpeg(image, channels=3)
+        return tf.image.resize(pixels, (PIXELS, PIXELS))
+
+    count = batch.shape[0]
+    if count is not None and count <= 64:
+        images = tf.stack([decoded(image) for image in tf.unstack(batch)])
+    else:
+        images = tf.map_fn(decoded, batch, fn_output_signature=tf.TensorSpec((PIXELS, PIXELS, 3), tf.float32))
+    return images / 255.0
+
+
+def parquet_batches(path: str, column: str, size: int) -> Iterator[tuple[Any, Any]]:
+    file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+    for batch in file.iter_batches(max(size, 4096 // size * size), columns=["id", column], use_threads=False):
+        for start in range(0, batch.num_rows, size):
+            part = batch.slice(start, size)
+            yield part.column(0), part.column(1)
+
+
+def parquet_tensor(name: str, column: Any) -> Any:
+    if name == "vae":
+        first = column.offset
+        offsets = np.frombuffer(column.buffers()[1], np.int32)[first : first + len(column) + 1]
+        pixels = np.frombuffer(column.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
+        return tf.constant(pixels.reshape(len(column), -1))
+    return tf.constant(column.cast(pa.binary()).to_numpy(zero_copy_only=False), tf.string)
+
+
+def tfrecord_batches(path: str, size: int) -> Iterator[tuple[Any, Any]]:
+    import os as _os
+    if _os.environ.get("LIM") == "data":
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = 1
+        options.autotune.enabled = False
+        options.experimental_optimization.apply_default_optimizations = False
+        dataset = tf.data.TFRecordDataset(path, buffer_size=1 << 20).batch(size)
+        if _os.environ.get("PRE"): dataset = dataset.prefetch(2)
+        for records in dataset.with_options(options):
+            yield None, records
+        return
+    import struct, google_crc32c
+    unpack = struct.Struct("<QI").unpack_from
+    value = google_crc32c.value
+    with open(path, "rb") as file:
+        buffer = b""
+        position = 0
+        records = []
+        while True:
+            end = len(buffer) - 12
+            while position <= end:
+                length, _ = unpack(buffer, position)
+                stop = position + 16 + length
+                if stop > len(buffer):
+                    break
+                record = buffer[position + 12 : stop - 4]
+                value(record)
+                records.append(record)
+                position = stop
+                if len(records) == size:
+                    yield None, records
+                    records = []
+            block = file.read(1 << 20)
+            if not block:
+                break
+            buffer = buffer[position:] + block
+            position = 0
+        if records:
+            yield None, records
+
+
+def parser(function: Any, column: str) -> Any:
+    features = {"id": tf.io.FixedLenFeature((), tf.int64), column: tf.io.FixedLenFeature((), tf.string)}
+
+    def run(records: Any) -> Any:
+        parsed = tf.io.parse_example(records, features)
+        values = parsed[column]
+        values.set_shape(records.shape)
+        return parsed["id"], function(values)
+
+    return tf.function(run, autograph=False)
+
+
+class Writer:
+    """A thread that writes batches of keys and vectors, in order, to a file for each file read."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.queue: queue.Queue[Any] = queue.Queue(4 * THREADS)
+        self.thread = threading.Thread(target=self.run)
+        self.error: BaseException | None = None
+        self.thread.start()
+
+    def run(self) -> None:
+        writer, name, waiting = None, None, []
+        while True:
+            item = self.queue.get()
+            if item is None or item[0] != name:
+                if writer is not None:
+                    self.write(writer, waiting)
+                    writer.close()
+                    waiting = []
+                if item is None:
+                    return
+                name, writer = item[0], None
+            keys, vectors = item[1].result()
+            if writer is None:
+                width = vectors.shape[1]
+                schema = pa.schema([("key", pa.int64()), ("embedding", pa.list_(pa.float32(), width))])
+                path = self.out / (Path(name).stem + ".parquet")
+                writer = pq.ParquetWriter(
+                    path,
+                    schema,
+                    use_dictionary=["key"],
+                    write_statistics=["key"],
+                    compression={"key": "zstd"},
+                )
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+            waiting.append(pa.record_batch([keys, column], schema=schema))
+            if sum(each.num_rows for each in waiting) >= ROW_GROUP:
+                self.write(writer, waiting)
+                waiting = []
+
+    def write(self, writer: Any, waiting: list[Any]) -> None:
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting), row_group_size=1 << 20)
+
+
+def run(name: str, column: str, module: str, files: list[str], out: Path, size: int, frozen: bool) -> int:
+    function = load(module, name, frozen)
+    is_parquet = files[0].endswith(".parquet")
+    parse = None if is_parquet else parser(function, column)
+
+    def compute(keys: Any, values: Any) -> tuple[Any, Any]:
+        if is_parquet:
+            return keys, function(parquet_tensor(name, values)).numpy()
+        keys, vectors = parse(tf.constant(values) if isinstance(values, list) else values)
+        return pa.array(keys.numpy()), vectors.numpy()
+
+    out.mkdir(parents=True, exist_ok=True)
+    writer = Writer(out)
+    room = threading.Semaphore(2 * THREADS + 2)
+    rows = 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        for file in files:
+            batches = parquet_batches(file, column, size) if is_parquet else tfrecord_batches(file, size)
+            for keys, values in batches:
+                room.acquire()
+                future = pool.submit(compute, keys, values)
+                future.add_done_callback(lambda _: room.release())
+                writer.queue.put((file, future))
+                rows += len(values)
+    writer.queue.put(None)
+    writer.thread.join()
+    return rows
+
+
+def in_memory(name: str, column: str, file: str, size: int) -> list[Any]:
+    """Batches of what the module itself takes."""
+    found = []
+    for _, values in itertools.islice(parquet_batches(file, column, size), 2048 // size + 1):
+        if len(values) == size:
+            found.append(tf.identity(prepared(name, parquet_tensor(name, values))))
+    return found
+
+
+def bare(name: str, column: str, module: str, file: str, size: int, frozen: bool, seconds: float) -> float:
+    """Rows per second of the module alone."""
+    signature = tf.saved_model.load(module).signatures["serving_default"]
+    (feed,) = signature.structured_input_signature[1]
+    call: Any = tf.function(lambda tensor: signature(**{feed: tensor})["embedding"], autograph=False)
+    if frozen:
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+        constant = convert_variables_to_constants_v2(signature)
+        call = tf.function(lambda tensor: constant(tensor)[0], autograph=False)
+    batches = in_memory(name, column, file, size)
+    return measured_rate(call, batches, size, seconds)
+
+
+def measured_rate(call: Any, batches: list[Any], size: int, seconds: float) -> float:
+    call(batches[0])
+    call(batches[0])
+    stop = time.monotonic() + seconds
+    counts: collections.Counter[int] = collections.Counter()
+
+    def work(number: int) -> None:
+        for batch in itertools.islice(itertools.cycle(batches), number, None):
+            if time.monotonic() > stop:
+                return
+            call(batch).numpy()
+            counts[number] += size
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(THREADS)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return counts.total() / (time.monotonic() - started)
+
+
+def search(name: str, column: str, module: str, file: str) -> None:
+    """Prints the rate of decoding, preprocessing and module together for many batch sizes, frozen and plain."""
+    sizes = {"text": (1024, 2048, 4096, 8192, 16384), "vae": (32, 64, 128, 256, 512, 1024)}.get(name, (2, 4, 8, 16, 32))
+    for frozen in (False, True):
+        function = load(module, name, frozen)
+        for size in sizes:
+            batches = []
+            for _, values in itertools.islice(parquet_batches(file, column, size), max(4, 512 // size)):
+                if len(values) == size:
+                    batches.append(parquet_tensor(name, values))
+            rate = measured_rate(function, batches, size, 4.0)
+            print(json.dumps({"module": name, "size": size, "frozen": frozen, "rows_per_s": round(rate)}), flush=True)
+
+
+def main() -> None:
+    parse = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parse.add_argument("--name", required=True)
+    parse.add_argument("--column", required=True)
+    parse.add_argument("--module", required=True)
+    parse.add_argument("--files", nargs="+", required=True)
+    parse.add_argument("--out", type=Path)
+    parse.add_argument("--size", type=int)
+    parse.add_argument("--frozen", type=int)
+    parse.add_argument("--bare", action="store_true")
+    parse.add_argument("--search", action="store_true")
+    args = parse.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    size, frozen = BEST[args.name]
+    size = args.size or size
+    frozen = frozen if args.frozen is None else bool(args.frozen)
+    if args.search:
+        search(args.name, args.column, args.module, args.files[0])
+    elif args.bare:
+        rate = bare(args.name, args.column, args.module, args.files[0], size, frozen, 8.0)
+        print(json.dumps({"rows_per_s": rate}))
+    else:
+        print(json.dumps({"rows": run(args.name, args.column, args.module, args.files, args.out, size, frozen)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""A command, and what it cost: wall time, CPU time and memory of its whole process tree."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`seconds` by the clock, `cpu` seconds of all processes, `peak` bytes resident at once in all of them."""
+
+    seconds: float
+    cpu: float
+    peak: int
+    output: str
+
+
+class CommandFailedError(RuntimeError):
+    """A benchmarked command ended with an error."""
+
+
+def cost_of(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
+    """Runs a command to its end. Raises CommandFailedError with the end of what it said."""
+    with tempfile.TemporaryFile("w+") as log:
+        started = time.monotonic()
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **environment})
+        watch = _Watch(process.pid)
+        watch.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        watch.stop()
+        log.seek(0)
+        output = log.read()
+    if process.returncode:
+        raise CommandFailedError(f"{' '.join(command)}: exit {process.returncode}\n{output[-3000:]}")
+    # Processes that nobody waits for (a daemon's workers) are in no rusage, but were seen alive.
+    return Cost(seconds, max(usage.ru_utime + usage.ru_stime, watch.cpu), watch.peak, output)
+
+
+class _Watch(threading.Thread):
+    """Looks at a process and its children ten times a second."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._root = psutil.Process(pid)
+        self._done = threading.Event()
+        self._cpu: dict[int, float] = {}
+        self.peak = 0
+
+    @property
+    def cpu(self) -> float:
+        return sum(self._cpu.values())
+
+    def run(self) -> None:
+        while not self._done.wait(0.1):
+            self._look()
+
+    def _look(self) -> None:
+        with contextlib.suppress(psutil.Error):
+            resident = 0
+            for each in [self._root, *self._root.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
+                    resident += each.memory_info().rss
+                    times = each.cpu_times()
+                    self._cpu[each.pid] = times.user + times.system
+            self.peak = max(self.peak, resident)
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join()
