@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -134,13 +135,18 @@ def _run_job(known: argparse.Namespace, rest: list[str]) -> int:
     job = from_mapping(job_type, values, known.spec or "command line")
     from beamhub.quiet import import_tensorflow
     from beamhub.runners import check_beam_flags
+    from beamhub.startup import collection_paused
 
     mine = [flag(each.name) for each in dataclasses.fields(job_type)] + ["--spec"]
-    check_beam_flags(rest, mine)
-    import_tensorflow()
-    from beamhub.launch import launch
-
-    print(launch(job, rest))
+    with collection_paused():
+        check_beam_flags(rest, mine)
+        import_tensorflow()
+        from beamhub.launch import launch
+    try:
+        print(launch(job, rest))
+    finally:
+        # What was set aside for a quick start is ordinary again for whoever called us from Python.
+        gc.unfreeze()
     return 0
 
 

@@ -20,6 +20,7 @@ from beamhub.errors import BeamhubError, TableError
 from beamhub.features.lineage import write_once
 from beamhub.runners import compute_threads, make_options, run_pipeline
 from beamhub.spec import Job
+from beamhub.startup import collection_paused
 
 PINS = ("apache-beam", "numpy", "pyarrow", "tensorflow", "tfx-bsl")
 """Packages whose versions can change the bytes of a table."""
@@ -36,8 +37,9 @@ def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
             unchanged, and finished shards are kept for the next run.
     """
     started = time.monotonic()
-    options = make_options(beam_arguments)
-    plan = make_plan(job)
+    with collection_paused():
+        options = make_options(beam_arguments)
+        plan = make_plan(job)
     for warning in plan.corpus.warnings:
         print(f"beamhub: warning: {warning}", file=sys.stderr)
     if job.limit is not None:

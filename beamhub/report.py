@@ -38,7 +38,10 @@ def finished(plan: Plan, outcome: dict[str, Any], seconds: float) -> str:
 def _inputs(plan: Plan) -> Iterable[str]:
     for each in plan.spec.call.bindings:
         what = each.pixels.describe() if each.pixels is not None else each.dtype
-        yield f"  input     {each.input} <- {each.column}: {what}; batches of {plan.spec.call.sizes[0]}"
+        yield f"  input     {each.input} <- {each.column}: {what}"
+    call = plan.spec.call
+    sizes = ", ".join(map(str, call.sizes))
+    yield f"  calls     of {sizes} records, with {'frozen' if call.frozen else 'plain'} variables"
     if isinstance(plan.spec.task, Classify):
         yield f"  scores    of {plan.spec.task.output}, taken as {plan.spec.task.scores}"
     for name, value in plan.spec.call.constants.items():

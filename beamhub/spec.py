@@ -41,8 +41,8 @@ class Job:
     task: ClassVar[str] = ""
     # Fields that change neither a row nor a column: a later run may differ in them and still continue the same version.
     FREE: ClassVar[frozenset[str]] = frozenset(
-        {"module", "corpus", "corpus_root", "out", "batch_size", "max_dead_fraction", "max_dead_rows", "allow_failed"}
-        | {"limit", "dry_run"}
+        {"module", "corpus", "corpus_root", "out", "batch_size", "variables", "max_dead_fraction", "max_dead_rows"}
+        | {"allow_failed", "limit", "dry_run"}
     )
 
     module: str = _option("folder, .tar.gz or URL of a TF Hub module or SavedModel", metavar="HANDLE")
@@ -76,6 +76,9 @@ class Job:
     image_shape: str | None = _option("shape of raw pixels in a flat column", None, metavar="H,W,C")
     output_format: str = _option("files of the table", "parquet", choices=("parquet", "tfrecord"))
     batch_size: int | None = _option("records in one call (default: by the size of a record)", None, metavar="N")
+    variables: str | None = _option(
+        "plain variables or frozen to constants (default: the faster, measured)", None, choices=("plain", "frozen")
+    )
     max_dead_fraction: float = _option("share of the run's records that may become dead letters", 0.01, metavar="SHARE")
     max_dead_rows: int | None = _option("number of records that may become dead letters", None, metavar="N")
     allow_failed: int = _option("commit although up to N shards failed; the manifest names them", 0, metavar="N")
@@ -101,7 +104,7 @@ class Job:
         self.numbers("image_range", 2)
         for each in dataclasses.fields(self):
             choices = each.metadata["choices"]
-            if choices and getattr(self, each.name) not in choices:
+            if choices and getattr(self, each.name) not in (*choices, each.default):
                 raise UsageError(f"{flag(each.name)} is {getattr(self, each.name)!r}: give one of {', '.join(choices)}")
 
     def request(self) -> dict[str, Any]:

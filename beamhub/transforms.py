@@ -23,6 +23,7 @@ from beamhub.engine.worklist import commit_run, read_worklist
 from beamhub.errors import ModuleError
 from beamhub.features.ledger import LedgerWriter, ShardResult
 from beamhub.features.paths import VersionPaths
+from beamhub.startup import collection_paused
 
 NAMESPACE = "beamhub"
 
@@ -44,7 +45,8 @@ class ComputeShards(beam.DoFn):
         self._paths = VersionPaths(self._out, self._spec.version)
         self._pool: ComputePool | str
         try:
-            self._pool = acquire_pool(self._spec, self._threads)
+            with collection_paused():
+                self._pool = acquire_pool(self._spec, self._threads)
         except ModuleError as error:
             # Raised here it would end the job, on some runners after hours; each shard says it instead.
             self._pool = str(error)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.process import cost_of
@@ -42,11 +40,24 @@ def main() -> None:
             for system in systems if repeat % 2 == 0 else reversed(systems):
                 found = pair(system, given, args.root / "out")
                 results.setdefault((given.workload.name, given.format, system.name), []).append(found)
-                print(given.workload.name, given.format, system.name, f"{found.rate:,.0f} rows/s, start {found.start_up:.1f} s, peak {max(found.small.peak, found.large.peak) / 2**20:,.0f} MiB, {found.rows_per_cpu_second:,.0f}/cpu s", flush=True)
+                print(
+                    given.workload.name,
+                    given.format,
+                    system.name,
+                    f"{found.rate:,.0f} rows/s, start {found.start_up:.1f} s, peak {max(found.small.peak, found.large.peak) / 2**20:,.0f} MiB, {found.rows_per_cpu_second:,.0f}/cpu s",
+                    flush=True,
+                )
         base = results[given.workload.name, given.format, systems[0].name]
         for system in systems[1:]:
             mine = results[given.workload.name, given.format, system.name]
-            print("RATIO", given.workload.name, given.format, system.name, median([a.rate / b.rate for a, b in zip(mine, base, strict=True)]), flush=True)
+            print(
+                "RATIO",
+                given.workload.name,
+                given.format,
+                system.name,
+                median([a.rate / b.rate for a, b in zip(mine, base, strict=True)]),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

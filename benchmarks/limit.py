@@ -109,17 +109,22 @@ def parquet_tensor(name: str, column: Any) -> Any:
 
 def tfrecord_batches(path: str, size: int) -> Iterator[tuple[Any, Any]]:
     import os as _os
+
     if _os.environ.get("LIM") == "data":
         options = tf.data.Options()
         options.threading.private_threadpool_size = 1
         options.autotune.enabled = False
         options.experimental_optimization.apply_default_optimizations = False
         dataset = tf.data.TFRecordDataset(path, buffer_size=1 << 20).batch(size)
-        if _os.environ.get("PRE"): dataset = dataset.prefetch(2)
+        if _os.environ.get("PRE"):
+            dataset = dataset.prefetch(2)
         for records in dataset.with_options(options):
             yield None, records
         return
-    import struct, google_crc32c
+    import struct
+
+    import google_crc32c
+
     unpack = struct.Struct("<QI").unpack_from
     value = google_crc32c.value
     with open(path, "rb") as file:

@@ -249,7 +249,7 @@ def test_spec_file_holds_the_same_fields(module: str, corpus: Path, tmp_path: Pa
     summary = succeed("embed", "--spec", spec)
 
     assert "10 read = 10 produced" in summary
-    assert "batches of 4" in summary
+    assert "calls     of 4, 2 records" in summary
 
 
 def test_spec_file_with_an_unknown_field(module: str, tmp_path: Path) -> None:

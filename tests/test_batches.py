@@ -1,58 +1,64 @@
-"""Batches of equal size from chunks of any size."""
+"""Batches of equal size from stretches of any size."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from beamhub.corpus.shards import Chunk, Unread
+from beamhub.corpus.format import Stretch
+from beamhub.corpus.shards import Chunk
 from beamhub.engine.batches import batches
 
 
-def chunks(*sizes: int, width: int = 1) -> list[Chunk]:
-    """Chunks with the numbers 0, 1, 2 ... over all of them, and texts of some width."""
-    starts = np.cumsum([0, *sizes])
-    made = []
-    for start, stop in itertools.pairwise(starts):
-        numbers = np.arange(start, stop)
-        columns = pa.record_batch({"n": numbers, "text": pa.array(["x" * width] * len(numbers), pa.string())})
-        made.append(Chunk(columns, 10 * numbers, pa.array([b"%d" % n for n in numbers], pa.large_binary())))
-    return made
+@dataclass(frozen=True)
+class Numbers(Stretch):
+    """Records that are numbers, each `width` bytes."""
+
+    numbers: tuple[int, ...]
+    width: int = 1
+
+    @property
+    def rows(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def nbytes(self) -> int:
+        return self.width * len(self.numbers)
+
+    def cut(self, start: int, rows: int) -> Numbers:
+        return Numbers(self.numbers[start : start + rows], self.width)
+
+    def join(self, others: Sequence[Numbers]) -> Numbers:
+        return Numbers(tuple(itertools.chain(self.numbers, *(each.numbers for each in others))), self.width)
+
+    def decode(self) -> Chunk:
+        raise NotImplementedError
+
+
+def stretches(*sizes: int, width: int = 1) -> list[Numbers]:
+    """Stretches with the numbers 0, 1, 2 ... over all of them."""
+    ends = np.cumsum(sizes).tolist()
+    return [Numbers(tuple(range(end - size, end)), width) for size, end in zip(sizes, ends, strict=True)]
 
 
 @pytest.mark.parametrize("sizes", [(10,), (3, 3, 4), (4, 4, 2), (1,) * 10, (8, 2), (0, 10)])
 def test_only_the_last_is_smaller(sizes: tuple[int, ...]) -> None:
-    made = list(batches(chunks(*sizes), 4))
+    made = list(batches(stretches(*sizes), 4))
 
-    assert [batch.rows for batch in made] == [4, 4, 2]
-    assert [n for batch in made for n in batch.columns.column("n").to_pylist()] == list(range(10))
-    assert [int(a) for batch in made for a in batch.addresses] == [10 * n for n in range(10)]
-    records = [record.as_py() for batch in made for record in batch.records]
-    assert records == [b"%d" % n for n in range(10)]
+    assert [batch.numbers for batch in made] == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)]
 
 
 def test_large_records_cut_a_batch_short() -> None:
-    """Ten texts of 1,000 bytes, two a chunk; more than 3,500 bytes are reached with the second chunk."""
-    made = list(batches(chunks(2, 2, 2, 2, 2, width=1000), 8, most_bytes=3500))
+    """Ten records of 1,000 bytes, two a stretch; 3,500 bytes are reached with the second stretch."""
+    made = list(batches(stretches(2, 2, 2, 2, 2, width=1000), 8, most_bytes=3500))
 
-    assert [batch.rows for batch in made] == [4, 4, 2]
-
-
-def test_unread_records_are_carried_once() -> None:
-    lost = Unread(5, "no record", b"?")
-    (chunk,) = chunks(6)
-    made = list(batches([Chunk(chunk.columns, chunk.addresses, chunk.records, (lost,))], 4))
-
-    assert [batch.read for batch in made] == [5, 2]
+    assert [batch.numbers for batch in made] == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)]
 
 
-def test_unread_records_alone() -> None:
-    lost = Unread(5, "no record", b"?")
-    (chunk,) = chunks(0)
-
-    (batch,) = batches([Chunk(chunk.columns, chunk.addresses, chunk.records, (lost,))], 4)
-
-    assert (batch.rows, batch.read) == (0, 1)
+def test_nothing_gives_no_batch() -> None:
+    assert list(batches([], 4)) == []
+    assert list(batches(stretches(0, 0), 4)) == []

@@ -31,7 +31,7 @@ def test_gives_the_columns_asked_for_in_their_order_and_types(tmp_path: Path) ->
 
     assert chunk.columns.schema == schema
     assert chunk.columns.to_pydict() == {"v": [[0.5, 1.5], [2.5]], "t": ["é", ""], "a": [1, 2]}
-    assert chunk.records.to_pylist() == records
+    assert list(chunk.records) == records
     assert chunk.addresses.tolist() == [0, len(records[0]) + 16]
     assert payload(chunk, 1) == records[1]
 
@@ -79,7 +79,7 @@ def test_a_bad_record_is_unread_and_no_neighbour_with_it(tmp_path: Path, bad: by
         "t": [f"t{n}" for n in range(1, 10)],
         "l": [["l"] * n for n in range(1, 10)],
     }
-    assert chunk.records.to_pylist() == good
+    assert list(chunk.records) == good
     assert len(chunk.addresses) == 9
     assert offset not in chunk.addresses
 
@@ -115,7 +115,7 @@ def test_without_columns_nothing_is_decoded(tmp_path: Path) -> None:
     chunk = read_records(tmp_path, [b"no example", b""])
 
     assert (chunk.rows, chunk.columns.num_columns, chunk.unread) == (2, 0, ())
-    assert chunk.records.to_pylist() == [b"no example", b""]
+    assert list(chunk.records) == [b"no example", b""]
 
 
 def test_the_same_feature_set_in_two_threads_at_once(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_first_record_that_looks_like_gzip_is_read(tmp_path: Path) -> None:
 
     (chunk,) = read(list_corpus(path), pa.schema([]))
 
-    assert chunk.records.to_pylist() == [b"x" * 0x8B1F]
+    assert list(chunk.records) == [b"x" * 0x8B1F]
 
 
 def test_a_file_that_became_another_is_named(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_real_images_as_tensorflow_parses_them() -> None:
     corpus = list_corpus(shared("data/mnist_tfrecord/mnist.tfrecord"))
     (chunk,) = read(corpus, pa.schema({"image_floats": pa.list_(pa.float32())}), rows=1000, max_bytes=1 << 30)
 
-    parsed = tf.io.parse_example(chunk.records.to_pylist(), {"image_floats": tf.io.FixedLenFeature([784], tf.float32)})
+    parsed = tf.io.parse_example(list(chunk.records), {"image_floats": tf.io.FixedLenFeature([784], tf.float32)})
 
     np.testing.assert_array_equal(
         chunk.columns.column(0).flatten().to_numpy().reshape(-1, 784), parsed["image_floats"].numpy()

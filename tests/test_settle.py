@@ -81,13 +81,13 @@ def test_float64_beyond_float32_is_a_dead_letter(tmp_path: Path) -> None:
 
 
 def test_long_records_make_small_batches(tmp_path: Path) -> None:
-    """Vectors of a length that only the data knows: 100,000 floats are 400 kB, so a call of 1 MiB has the least, four."""
+    """Vectors of a length that only the data knows: 100,000 floats are 400 kB, so a call of about 1 MiB has the least, eight."""
     module = save(tmp_path / "m", lambda x: {"sum": tf.reduce_sum(x, 1)}, tf.TensorSpec((None, None), tf.float32, "x"))
     waves = pa.array([[1.0] * 100_000, [2.0] * 100_000], pa.list_(pa.float32()))
 
     summary = succeed("extract", *flags(tmp_path, module, pa.table({"x": waves})))
 
-    assert "batches of 4" in summary
+    assert "calls     of 8, 2 records" in summary
     assert library.open(str(tmp_path / "out")).to_numpy("sum").tolist() == [100_000, 200_000]
 
 
@@ -95,14 +95,15 @@ def test_long_records_make_small_batches(tmp_path: Path) -> None:
     ("shape", "length", "result", "expected"),
     [
         ((784,), 784, 8, 256),
-        ((8,), 8, 8, 8192),
-        ((None,), 100_000, 8, 4),
+        ((8,), 8, 8, 16384),
+        ((None,), 100_000, 8, 8),
+        ((None,), 1_000_000, 8, 4),
         ((8,), 8, 3 << 20, 8),
         ((8,), 8, 1 << 30, 4),
     ],
 )
 def test_default_batch_size(shape: tuple[int | None, ...], length: int, result: int, expected: int) -> None:
-    """1 MiB of input, 32 MiB of outputs, a power of two from 4 to 8,192."""
+    """1 MiB of input, or 8 records in 16 MiB; 32 MiB of outputs; a power of two from 4 to 16,384."""
     binding = Binding("x", "x", "float32", shape)
 
     assert default_batch_size((binding,), {"x": length}, result) == expected

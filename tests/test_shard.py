@@ -15,8 +15,8 @@ import tensorflow as tf
 from beamhub.corpus.listing import list_corpus
 from beamhub.corpus.shards import Chunk, Shard
 from beamhub.engine.inference import Inference, Inferred
-from beamhub.engine.planning import read_specs
 from beamhub.engine.lane import compute_shard
+from beamhub.engine.planning import read_specs
 from beamhub.engine.pool import ComputePool, acquire_pool
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.worklist import new_run_id

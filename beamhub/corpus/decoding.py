@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,7 @@ class ExampleDecoder:
 
     def decode(self, frames: Frames) -> Chunk:
         """The chunk of these records; their addresses are the offsets of their frames."""
-        records = pa.array(frames.records, pa.large_binary())
+        records: Sequence[bytes] = frames.records
         if not self._schema.names:
             return Chunk(without_columns(len(records)), frames.offsets, records)
         bad: dict[int, str] = {}
@@ -47,7 +49,7 @@ class ExampleDecoder:
             fit = np.delete(np.arange(len(kept)), list(unfit))
             parsed, kept = parsed.take(pa.array(fit)), kept[fit]
         if bad:
-            records = records.take(pa.array(kept))
+            records = [records[row] for row in kept.tolist()]
         columns = [_fit(parsed.column(n), field.type) for n, field in enumerate(self._schema)]
         unread = tuple(Unread(int(frames.offsets[n]), bad[n], frames.records[n]) for n in sorted(bad))
         batch = pa.RecordBatch.from_arrays(columns, schema=self._schema)
@@ -78,6 +80,23 @@ class ExampleDecoder:
                 for row in np.flatnonzero(counts > 1).tolist():
                     unfit[row] = f"feature {field.name!r} has {counts[row]} values, wanted one"
         return unfit
+
+
+class ExampleDecoders:
+    """One `ExampleDecoder` for each thread that decodes."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        """Raises CorpusError for a column of a type that `tf.Example` cannot hold."""
+        self._schema = schema
+        self._own = threading.local()
+        self._own.decoder = ExampleDecoder(schema)
+
+    def decode(self, frames: Frames) -> Chunk:
+        """As `ExampleDecoder.decode`, from any thread."""
+        decoder = getattr(self._own, "decoder", None)
+        if decoder is None:
+            decoder = self._own.decoder = ExampleDecoder(self._schema)
+        return decoder.decode(frames)
 
 
 def _declare(schema: pa.Schema) -> bytes:

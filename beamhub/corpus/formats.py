@@ -1,15 +1,14 @@
-"""The formats that a corpus can have: what a format must do, and which there are."""
+"""The formats that a corpus can have."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from beamhub.corpus.files import opened
+from beamhub.corpus.format import CorpusFormat
 from beamhub.corpus.parquet import ParquetFormat
-from beamhub.corpus.shards import Chunk, Shard
 from beamhub.corpus.tfrecord import TFRecordFormat
 from beamhub.errors import CorpusError
 
@@ -17,29 +16,6 @@ if TYPE_CHECKING:
     from beamhub.corpus.listing import Corpus
 
 _HEAD = 4096
-
-
-class CorpusFormat(Protocol):
-    """All that a format is. A new one is a class with these members, and an entry in `FORMATS`."""
-
-    @property
-    def name(self) -> str:
-        """How a corpus, a spec and a message call it."""
-
-    def sniff(self, head: bytes, tail: bytes) -> bool:
-        """Is a file of this format, by its first 4096 bytes (fewer if it is shorter) and its last 4?"""
-
-    def schema(self, shards: Sequence[Shard], declared: bytes | None, sample: int) -> pa.Schema:
-        """The columns that can be read, by name and Arrow type. See `infer_schema`."""
-
-    def read(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Chunk]:
-        """The shard's records in order, in chunks of at most `rows` records and about `max_bytes` bytes.
-
-        `Chunk.columns` has exactly the columns of `schema`, with its types; where the chunks are cut depends
-        on the file, the columns and the two limits only. `records` asks for the serialized records. A record
-        that cannot be parsed is an `Unread`; a file that cannot be is a CorpusError. An OSError of the file
-        system passes, to be tried again.
-        """
 
 
 FORMATS: dict[str, CorpusFormat] = {each.name: each for each in (ParquetFormat(), TFRecordFormat())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from beamhub.corpus import columns
 from beamhub.corpus.files import opened
+from beamhub.corpus.format import CorpusFormat, Stretch
 from beamhub.corpus.payload import row_payload
 from beamhub.corpus.shards import WHOLE, Chunk, Shard, Unread
 from beamhub.errors import CorpusError, UsageError
@@ -21,8 +23,35 @@ _MAGIC = b"PAR1"
 _MEND = "write the file again or leave it out of the corpus"
 
 
-class ParquetFormat:
-    """Parquet files as a corpus. See `beamhub.corpus.formats.CorpusFormat` for what each member does.
+@dataclass(frozen=True)
+class _Rows(Stretch):
+    """A batch as the file holds it; `first` is the row number of its first row."""
+
+    batch: pa.RecordBatch
+    first: int
+    schema: pa.Schema
+    path: str
+
+    @property
+    def rows(self) -> int:
+        return int(self.batch.num_rows)
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.batch.nbytes)
+
+    def cut(self, start: int, rows: int) -> _Rows:
+        return replace(self, batch=self.batch.slice(start, rows), first=self.first + start)
+
+    def join(self, others: Sequence[_Rows]) -> _Rows:
+        return replace(self, batch=pa.concat_batches([self.batch, *(each.batch for each in others)]))
+
+    def decode(self) -> Chunk:
+        return _chunk(self.batch, self.first, self.schema, self.path)
+
+
+class ParquetFormat(CorpusFormat):
+    """Parquet files as a corpus. See `beamhub.corpus.format.CorpusFormat` for what each member does.
 
     The field `b` of a struct column `a` is read as column `a.b`, null where `a` is. Addresses are row numbers
     in the file. Counts of rows are verified, and pages where their writer left checksums.
@@ -41,7 +70,7 @@ class ParquetFormat:
         with _parquet(shards[0].path) as file:
             return pa.schema(_fields(file.schema_arrow))
 
-    def read(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Chunk]:
+    def scan(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Stretch]:
         """Row groups `shard.start` to `shard.end`. Raises CorpusError for `records`: there are none."""
         if records:
             raise CorpusError(f"{shard.path}: Parquet has no serialized records; use a TFRecord corpus, or a column")
@@ -56,7 +85,7 @@ class ParquetFormat:
             batches = file.iter_batches(size, list(groups), schema.names, use_threads=False)
             for batch in batches if groups else ():
                 for part in _bounded(batch, max_bytes):
-                    yield _chunk(part, first, schema, shard.path)
+                    yield _Rows(part, first, schema, shard.path)
                     first += part.num_rows
             if first != starts[groups.stop]:
                 raise _miscounted(shard.path, first, starts[groups.stop])

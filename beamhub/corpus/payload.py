@@ -10,7 +10,7 @@ from beamhub.corpus.shards import Chunk
 def payload(chunk: Chunk, row: int) -> bytes:
     """A record as a dead letter keeps it: serialized as in the file (TFRecord), or by `row_payload`."""
     if chunk.records is not None:
-        return bytes(chunk.records[row].as_py())
+        return chunk.records[row]
     return row_payload(chunk.columns, row)
 
 

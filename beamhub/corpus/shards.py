@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,14 +68,14 @@ class Chunk:
 
     `columns` holds the columns asked for, in that order and under those names. `addresses`, int64 [rows], is
     where each record is: its row in the file (Parquet) or the offset at which its frame begins (TFRecord; in
-    a compressed file the offset in the uncompressed stream). `records` has the serialized records, only where
-    they were asked for or have to be read anyway (TFRecord). `unread` are records of this stretch that could
+    a compressed file the offset in the uncompressed stream). `records` has the serialized records of the rows, only
+    where they were asked for or have to be read anyway (TFRecord). `unread` are records of this stretch that could
     not be parsed; they are in no row.
     """
 
     columns: pa.RecordBatch
     addresses: npt.NDArray[np.int64]
-    records: pa.Array | None = None
+    records: Sequence[bytes] | None = None
     unread: tuple[Unread, ...] = ()
 
     @property
@@ -85,7 +86,7 @@ class Chunk:
     @property
     def nbytes(self) -> int:
         """Bytes of its columns and records."""
-        return int(self.columns.nbytes) + (0 if self.records is None else int(self.records.nbytes))
+        return int(self.columns.nbytes) + sum(map(len, self.records or ()))
 
     @property
     def read(self) -> int:

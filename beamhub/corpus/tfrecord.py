@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 
 from beamhub.corpus import framing
-from beamhub.corpus.decoding import ExampleDecoder
+from beamhub.corpus.decoding import ExampleDecoders
 from beamhub.corpus.files import opened
-from beamhub.corpus.framing import FrameReader, Inflated, write_records
+from beamhub.corpus.format import CorpusFormat, Stretch
+from beamhub.corpus.framing import FrameReader, Frames, Inflated, write_records
 from beamhub.corpus.inference import sampled_schema
 from beamhub.corpus.shards import WHOLE, Chunk, Shard
 from beamhub.errors import CorpusError
@@ -21,8 +25,36 @@ _SAMPLED_FILES = 32
 _SAMPLED_BYTES = 64 << 20
 
 
-class TFRecordFormat:
-    """TFRecord files as a corpus. See `beamhub.corpus.formats.CorpusFormat` for what each member does."""
+@dataclass(frozen=True)
+class _Examples(Stretch):
+    """Serialized records."""
+
+    frames: Frames
+    decoders: ExampleDecoders
+
+    @property
+    def rows(self) -> int:
+        return len(self.frames.records)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(map(len, self.frames.records))
+
+    def cut(self, start: int, rows: int) -> _Examples:
+        end = start + rows
+        return replace(self, frames=Frames(self.frames.records[start:end], self.frames.offsets[start:end]))
+
+    def join(self, others: Sequence[_Examples]) -> _Examples:
+        every = [self.frames, *(each.frames for each in others)]
+        records = list(itertools.chain.from_iterable(each.records for each in every))
+        return replace(self, frames=Frames(records, np.concatenate([each.offsets for each in every])))
+
+    def decode(self) -> Chunk:
+        return self.decoders.decode(self.frames)
+
+
+class TFRecordFormat(CorpusFormat):
+    """TFRecord files as a corpus. See `beamhub.corpus.format.CorpusFormat` for what each member does."""
 
     name = "tfrecord"
 
@@ -37,14 +69,14 @@ class TFRecordFormat:
         """Looks into 32 files at most and stops after 64 MiB, however few records that is."""
         return sampled_schema(_first_records(shards, sample), declared)
 
-    def read(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Chunk]:
+    def scan(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Stretch]:
         """The serialized records come with every chunk, asked for or not, since they are in memory anyway."""
         if (shard.start, shard.end) != (0, WHOLE):
             raise CorpusError(f"{shard.path}: a TFRecord file is read whole, not as a range of bytes")
-        decoder = ExampleDecoder(schema)
+        decoders = ExampleDecoders(schema)
         with _frames(shard.path) as reader:
             while frames := reader.take(rows, max_bytes):
-                yield decoder.decode(frames)
+                yield _Examples(frames, decoders)
 
 
 @contextmanager

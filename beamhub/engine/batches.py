@@ -1,56 +1,34 @@
-"""Batches of equal size from chunks of any size."""
+"""Batches of equal size from stretches of any size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-import pyarrow as pa
-
-from beamhub.corpus.shards import Chunk, Unread
+from beamhub.corpus.format import Stretch
 
 BATCH_BYTES = 16 << 20
-"""A batch is cut short where its columns would hold more."""
+"""A batch is cut short where it would hold more."""
 
 
-def batches(chunks: Iterable[Chunk], size: int, most_bytes: int = BATCH_BYTES) -> Iterator[Chunk]:
-    """Cuts chunks into batches of exactly `size` records.
+def batches(stretches: Iterable[Stretch], size: int, most_bytes: int = BATCH_BYTES) -> Iterator[Stretch]:
+    """Cuts stretches into batches of exactly `size` records.
 
-    One that reaches `most_bytes` is cut short, and the last may be smaller (it is empty only to carry `unread`).
+    One that reaches `most_bytes` is cut short, and the last may be smaller.
     """
-    waiting: list[Chunk] = []
-    unread: list[Unread] = []
-    rows = 0
-    for chunk in chunks:
-        waiting.append(chunk)
-        unread.extend(chunk.unread)
-        rows += chunk.rows
-        large = sum(each.nbytes for each in waiting) >= most_bytes
-        if rows < size and not (large and rows):
+    waiting: list[Stretch] = []
+    rows = held = 0
+    for stretch in stretches:
+        waiting.append(stretch)
+        rows += stretch.rows
+        held += stretch.nbytes
+        if rows < size and held < most_bytes:
             continue
-        joined = _join(waiting)
+        joined = waiting[0].join(waiting[1:]) if len(waiting) > 1 else stretch
         whole = rows if rows < size else rows - rows % size
         for start in range(0, whole, size):
-            yield _cut(joined, start, min(size, whole - start), tuple(unread))
-            unread.clear()
-        rest = _cut(joined, whole, rows - whole, ())
+            yield joined.cut(start, min(size, whole - start))
+        rest = joined.cut(whole, rows - whole)
         waiting = [rest] if rest.rows else []
-        rows = rest.rows
-    if rows or unread:
-        yield _cut(_join(waiting), 0, rows, tuple(unread))
-
-
-def _join(chunks: list[Chunk]) -> Chunk:
-    if len(chunks) == 1:
-        return chunks[0]
-    records = [chunk.records for chunk in chunks if chunk.records is not None]
-    return Chunk(
-        pa.concat_batches([chunk.columns for chunk in chunks]),
-        np.concatenate([chunk.addresses for chunk in chunks]),
-        pa.concat_arrays(records) if records else None,
-    )
-
-
-def _cut(chunk: Chunk, start: int, rows: int, unread: tuple[Unread, ...]) -> Chunk:
-    records = None if chunk.records is None else chunk.records.slice(start, rows)
-    return Chunk(chunk.columns.slice(start, rows), chunk.addresses[start : start + rows], records, unread)
+        rows, held = rest.rows, rest.nbytes if rest.rows else 0
+    if rows:
+        yield waiting[0].join(waiting[1:]) if len(waiting) > 1 else waiting[0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.tablespec import Call
@@ -45,7 +46,7 @@ class Gathered:
 
     def __init__(self, call: Call, batch: Chunk) -> None:
         self.feeds = [
-            gather(each, batch.records if each.column == RECORD else batch.columns.column(each.column))
+            gather(each, _records(batch) if each.column == RECORD else batch.columns.column(each.column))
             for each in call.bindings
         ]
         self.failures: dict[int, Failure] = {}
@@ -113,6 +114,10 @@ class Caller:
                     f"it is no output for each record; choose others"
                 )
         return outputs
+
+
+def _records(batch: Chunk) -> pa.Array:
+    return pa.array(batch.records, pa.large_binary())
 
 
 def _rows_in(output: Output) -> int:

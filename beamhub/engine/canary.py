@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from beamhub.corpus.format import Stretch
 from beamhub.corpus.formats import reader_for
 from beamhub.corpus.listing import Corpus
-from beamhub.corpus.shards import Chunk
 from beamhub.engine.batches import batches
 from beamhub.engine.pool import acquire_pool
 from beamhub.engine.rows import Rows
-from beamhub.engine.shard import needs_records
+from beamhub.engine.shard import batch_rows, needs_records
 from beamhub.engine.tablespec import TableSpec
 from beamhub.features.dead import DeadLetter
 
@@ -34,11 +34,12 @@ def canary(spec: TableSpec, corpus: Corpus, limit: int) -> Canary:
     left = limit
     for shard in corpus.shards:
         rows = Rows(spec, shard)
-        chunks = reader_for(spec.corpus_format).read(
+        stretches = reader_for(spec.corpus_format).scan(
             shard, spec.corpus_schema, records=needs_records(spec), rows=min(limit, 1024), max_bytes=4 << 20
         )
-        for batch in batches(_first(chunks, left), spec.call.sizes[0]):
-            left -= batch.read
+        for stretch in batches(_first(stretches, left), batch_rows(spec)):
+            left -= stretch.rows
+            batch = stretch.decode()
             inferred = inference.run(batch)
             made.append(rows.produced(batch, inferred))
             dead += rows.dead(batch, inferred)
@@ -47,11 +48,9 @@ def canary(spec: TableSpec, corpus: Corpus, limit: int) -> Canary:
     return Canary(pa.Table.from_batches(made, spec.schema), dead)
 
 
-def _first(chunks: Iterator[Chunk], limit: int) -> Iterator[Chunk]:
-    for chunk in chunks:
+def _first(stretches: Iterator[Stretch], limit: int) -> Iterator[Stretch]:
+    for stretch in stretches:
         if limit <= 0:
             return
-        kept = min(limit, chunk.rows)
-        records = None if chunk.records is None else chunk.records.slice(0, kept)
-        yield Chunk(chunk.columns.slice(0, kept), chunk.addresses[:kept], records, chunk.unread)
-        limit -= chunk.rows + len(chunk.unread)
+        yield stretch.cut(0, min(limit, stretch.rows))
+        limit -= stretch.rows

@@ -102,8 +102,8 @@ class Lane:
             with contextlib.ExitStack() as stack:
                 output = stack.enter_context(ShardOutput(flow.item, self._spec, self._paths))
                 for work in flow:
-                    with work as inferred, self._pool.stages.busy("write"):
-                        output.write(work.batch, inferred)
+                    with work as (batch, inferred), self._pool.stages.busy("write"):
+                        output.write(batch, inferred)
                 if flow.previous is not None:
                     # No more than one file waits to be closed.
                     wait([flow.previous])
@@ -159,17 +159,25 @@ class _Flow:
             else:
                 self._ended = True
 
-    @contextlib.contextmanager
-    def settling(self) -> Iterator[None]:
+    def settling(self) -> contextlib.AbstractContextManager[object]:
         """An error in the block is the shard's result; one that is no failure of the shard is raised by `result`."""
-        try:
-            yield
-        except BaseException as error:
-            result = result_of(self.item.shard, error)
+        return _Settling(self)
+
+
+class _Settling(contextlib.AbstractContextManager["_Settling"]):
+    def __init__(self, flow: _Flow) -> None:
+        self._flow = flow
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is not None:
+            result = result_of(self._flow.item.shard, error)
             if result is None:
-                self.result.set_exception(error)
+                self._flow.result.set_exception(error)
             else:
-                self.result.set_result(result)
+                self._flow.result.set_result(result)
+        return True
 
 
 @dataclass(frozen=True)

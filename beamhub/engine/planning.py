@@ -70,7 +70,7 @@ def make_plan(job: Job) -> Plan:
         spec = settle(job, request, info, corpus)
         begun = known.get(spec.version, spec)
         spec = replace(begun, call=replace(begun.call, handle=info.handle))
-    _check_batch_size(job, spec)
+    _check_pinned(job, spec)
     corpus = _below_root(job, corpus, spec)
     paths = VersionPaths(out, spec.version)
     if spec.version in known and not job.dry_run and job.limit is None:
@@ -158,12 +158,17 @@ def _same_request(
     return None
 
 
-def _check_batch_size(job: Job, spec: TableSpec) -> None:
-    if job.batch_size is not None and job.batch_size != spec.call.batch_size:
-        raise UsageError(
-            f"--batch-size {job.batch_size}: version {spec.version} was begun with {spec.call.batch_size}, and another changes "
-            f"the last bits of its vectors: leave the flag out, or give another --out"
-        )
+def _check_pinned(job: Job, spec: TableSpec) -> None:
+    call = spec.call
+    for name, asked, begun in (
+        ("batch_size", job.batch_size, call.batch_size),
+        ("variables", job.variables, "frozen" if call.frozen else "plain"),
+    ):
+        if asked not in (None, begun):
+            raise UsageError(
+                f"{flag(name)} {asked}: version {spec.version} was begun with {begun}, and another changes the last bits of its "
+                f"vectors: leave the flag out, or give another --out"
+            )
 
 
 def _below_root(job: Job, corpus: Corpus, spec: TableSpec) -> Corpus:

@@ -6,13 +6,15 @@ want again.
 
 from __future__ import annotations
 
+import json
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
-from beamhub.corpus.shards import Chunk
+from beamhub.corpus.format import Stretch
 from beamhub.engine.budget import Budget
 from beamhub.engine.caller import Caller
 from beamhub.engine.inference import Inference
@@ -42,7 +44,7 @@ class ComputePool:
         self._taking = threading.Lock()
         self._traces = 0
 
-    def submit(self, batch: Chunk) -> Work:
+    def submit(self, batch: Stretch) -> Work:
         """Hands a batch to the threads; waits while too much is on its way."""
         return Work(batch, self.inference, self.executor, self._budget)
 
@@ -79,6 +81,7 @@ class _Once:
 _modules = _Once()
 _pools = _Once()
 _executors = _Once()
+_bound = _Once()
 
 
 def acquire_module(handle: str, digest: str, tags: tuple[str, ...]) -> Any:
@@ -128,12 +131,19 @@ def acquire_pool(spec: TableSpec, threads: int | None = None) -> ComputePool:
 
 
 def bind_caller(module: Any, call: Call, task: Task) -> Caller:
-    """A loaded module, bound to the signature, the outputs and the preprocessing that a task wants."""
+    """A loaded module, bound to the signature, the outputs and the preprocessing that a task wants.
+
+    Bound once for all batch sizes: what was traced to settle a version is there when its first shard comes.
+    """
     import tensorflow as tf
 
-    signature = choose_signature(module.variant, call.signature, call.handle)
-    prepare = make_prepare(call.bindings, call.constants, signature, call.batched)
-    bound = module.bind(call.signature, task.wanted, prepare)
+    def bind() -> Any:
+        signature = choose_signature(module.variant, call.signature, call.handle)
+        prepare = make_prepare(call.bindings, call.constants, signature, call.batched)
+        return module.bind(call.signature, task.wanted, prepare, call.frozen)
+
+    same = replace(call, batch_size=0, handle="", stacked=True)
+    bound = _bound.get((json.dumps(same.to_json(), sort_keys=True), task.wanted), bind)
     # What TensorFlow raises for the values or the shape of a record; memory, a lost device or a missing file are not.
     faults = (
         tf.errors.InvalidArgumentError,

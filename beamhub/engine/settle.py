@@ -13,9 +13,10 @@ from beamhub import storage
 from beamhub.corpus.formats import infer_schema, reader_for
 from beamhub.corpus.listing import Corpus
 from beamhub.corpus.shards import Chunk
+from beamhub.engine.calibration import Calibration
 from beamhub.engine.caller import Failure
 from beamhub.engine.pool import acquire_module, bind_caller
-from beamhub.engine.sizing import SMALLEST_BATCH, default_batch_size, result_bytes
+from beamhub.engine.sizing import SMALLEST_BATCH, batch_sizes, default_batch_size, result_bytes
 from beamhub.engine.tablespec import Call, TableSpec
 from beamhub.engine.threads import configure_tensorflow
 from beamhub.engine.trial import Trial
@@ -32,6 +33,15 @@ SAMPLE_ROWS = 64
 SAMPLE_BYTES = 8 << 20
 SAMPLE_CHUNKS = 16
 """The module is tried on the first chunk whose records it takes, of this many."""
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What the outputs look like, the most values fed to each input, and the records tried (None: there are none)."""
+
+    shapes: dict[str, OutputShape]
+    lengths: dict[str, int]
+    sample: Chunk | None
 
 
 def settle(job: Job, request: dict[str, Any], info: ModuleInfo, corpus: Corpus) -> TableSpec:
@@ -143,26 +153,57 @@ class _Settling:
         if call.fixed == 1:
             call = replace(call, stacked=self._is_stacked(trial, call, read))
             trial = Trial(bind_caller(module, call, task))
-        shapes, lengths = self._try(trial, call, read)
-        if call.fixed is not None:
-            return call, shapes
-        size = self.job.batch_size or default_batch_size(call.bindings, lengths, result_bytes(shapes))
-        call = replace(call, batch_size=size)
-        # Again, as the job will: some sizes are known only now.
-        return call, self._try(Trial(bind_caller(module, call, task)), call, read)[0]
+        tried = self._try(trial, call, read)
+        result = result_bytes(tried.shapes)
+        sizes: tuple[int, ...] = (call.batch_size,)
+        if call.fixed is None:
+            size = self.job.batch_size or default_batch_size(call.bindings, tried.lengths, result)
+            sizes = (size,) if self.job.batch_size else batch_sizes(size, call.bindings, tried.lengths, result)
+            call = replace(call, batch_size=size)
+            # Again, as the job will: some sizes are known only now.
+            tried = self._try(Trial(bind_caller(module, call, task)), call, read)
+        return self._measure(module, call, task, tried, sizes), tried.shapes
 
-    def _try(self, trial: Trial, call: Call, read: pa.Schema) -> tuple[dict[str, OutputShape], dict[str, int]]:
-        """What the outputs look like for the first records that the module takes, and the most values fed to each input."""
+    def _measure(self, module: Any, call: Call, task: Task, tried: _Tried, sizes: tuple[int, ...]) -> Call:
+        """The call with the fastest batch size and kind of variables, or those that were asked for."""
+        if self.job.variables == "frozen" and not module.can_freeze(call.signature):
+            raise ModuleError(
+                f"--variables frozen: {call.handle}, signature {call.signature}, has none that can be made constants: "
+                "tables, sparse outputs and assignments stay as they are; leave the flag out"
+            )
+        call = replace(call, frozen=self.job.variables == "frozen")
+        if tried.sample is None:
+            return call
+
+        def can_freeze() -> bool:
+            return self.job.variables is None and bool(module.can_freeze(call.signature))
+
+        return Calibration(
+            call,
+            tried.sample,
+            self._about_records(tried.sample),
+            sizes,
+            lambda c: bind_caller(module, c, task),
+            can_freeze,
+        ).choose()
+
+    def _about_records(self, sample: Chunk) -> int:
+        """Records in the corpus, by the size of the first ones; compression and columns that are not read are left out."""
+        read = sample.columns.nbytes if sample.records is None else sum(map(len, sample.records))
+        return int(sum(shard.size for shard in self.corpus.shards) * sample.rows / max(1, read))
+
+    def _try(self, trial: Trial, call: Call, read: pa.Schema) -> _Tried:
+        """What comes of the first records that the module takes."""
         failures: dict[int, Failure] = {}
         empty = True
         for sample in self._samples(read, _feeds_records(call)):
             empty = False
             outputs, failures = trial.first(sample)
             if outputs is not None:
-                return trial.output_shapes(outputs), trial.lengths(sample)
+                return _Tried(trial.output_shapes(outputs), trial.lengths(sample), sample)
         outputs = trial.empty() if empty else None
         if outputs is not None:
-            return trial.output_shapes(outputs), {}
+            return _Tried(trial.output_shapes(outputs), {}, None)
         failure = failures[min(failures)] if failures else Failure("read", "there is none")
         raise (ModuleError if failure.stage == "infer" else CorpusError)(
             f"none of the first records of {self.corpus.pattern} can be fed to {call.handle}, signature "

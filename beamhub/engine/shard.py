@@ -11,6 +11,7 @@ from typing import Self
 import pyarrow as pa
 
 from beamhub import storage
+from beamhub.corpus.format import Stretch
 from beamhub.corpus.formats import reader_for
 from beamhub.corpus.shards import Chunk, Shard
 from beamhub.engine.batches import batches
@@ -28,6 +29,9 @@ from beamhub.spec import RECORD
 
 CHUNK_BYTES = 4 << 20
 """Bytes of a corpus that are decoded at a time."""
+
+BATCH_ROWS = 32
+"""Records in a batch, at least, where memory allows."""
 
 FAILURES = (BeamhubError, OSError, pa.ArrowException, MemoryError, RuntimeError)
 """What fails a shard and not the job. Anything else is a mistake in beamhub, and is raised."""
@@ -68,17 +72,23 @@ def needs_records(spec: TableSpec) -> bool:
     return any(binding.column == RECORD for binding in spec.call.bindings)
 
 
-def read_batches(shard: Shard, spec: TableSpec) -> Iterator[Chunk]:
-    """The shard's records in batches, each a call. Raises CorpusError for a damaged file, or OSError."""
+def batch_rows(spec: TableSpec) -> int:
+    """Records that go through the stages together: small calls share the cost of what is done once for a batch."""
     size = spec.call.sizes[0]
-    chunks = reader_for(spec.corpus_format).read(
+    return size * max(1, BATCH_ROWS // size)
+
+
+def read_batches(shard: Shard, spec: TableSpec) -> Iterator[Stretch]:
+    """The shard's records in batches of one or more calls. Raises CorpusError for a damaged file, or OSError."""
+    size = batch_rows(spec)
+    stretches = reader_for(spec.corpus_format).scan(
         shard,
         spec.corpus_schema,
         records=needs_records(spec),
         rows=size * max(1, 4096 // size),
         max_bytes=CHUNK_BYTES,
     )
-    return batches(chunks, size)
+    return batches(stretches, size)
 
 
 class ShardOutput:

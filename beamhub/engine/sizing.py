@@ -12,9 +12,13 @@ from beamhub.tasks.binding import Binding
 
 CALL_BYTES = 1 << 20
 """Input of one call, about: larger batches of images fall out of a core's cache."""
+MOST_CALL_BYTES = 16 << 20
+"""Input of one call, at most, where a larger batch is measured."""
 RESULT_BYTES = 32 << 20
 """Outputs of one call, at most, but for the smallest batch."""
-LARGEST_BATCH = 8192
+LARGEST_BATCH = 16384
+LEAST_BATCH = 8
+"""Below it, the cost of a call shows; memory may still force it."""
 SMALLEST_BATCH = 4
 TEXT_BYTES = 64
 
@@ -25,8 +29,19 @@ def default_batch_size(bindings: tuple[Binding, ...], lengths: Mapping[str, int]
     `lengths` are the most values that a record of the sample feeds to each input.
     """
     size = sum(_bytes_fed(binding, lengths.get(binding.input, 1)) for binding in bindings)
-    most = max(1, min(CALL_BYTES // max(size, 1), RESULT_BYTES // max(result, 1)))
+    fast = max(LEAST_BATCH, CALL_BYTES // max(size, 1))
+    most = max(1, min(fast, MOST_CALL_BYTES // max(size, 1), RESULT_BYTES // max(result, 1)))
     return int(min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** int(np.log2(most)))))
+
+
+def batch_sizes(
+    default: int, bindings: tuple[Binding, ...], lengths: Mapping[str, int], result: int
+) -> tuple[int, ...]:
+    """The batch sizes that are worth measuring, the default first: memory bounds them before speed does."""
+    size = sum(_bytes_fed(binding, lengths.get(binding.input, 1)) for binding in bindings)
+    most = min(LARGEST_BATCH, MOST_CALL_BYTES // max(size, 1), RESULT_BYTES // max(result, 1))
+    near = (default * 4, default * 2, default // 2)
+    return (default, *(each for each in near if SMALLEST_BATCH <= each <= most))
 
 
 def _bytes_fed(binding: Binding, length: int) -> int:

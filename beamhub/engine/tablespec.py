@@ -27,7 +27,7 @@ class Call:
 
     `digest` names the module's content, `handle` where it was found. `constants` are JSON values. `fixed` is the
     batch axis (see `BatchAxis`), `batch_size` the largest number of records in a call. `stacked` says that outputs have a
-    batch dimension; those of some modules that take one image a call have none.
+    batch dimension; those of some modules that take one image a call have none. `frozen` makes constants of variables.
     """
 
     handle: str
@@ -39,6 +39,7 @@ class Call:
     fixed: int | None
     batch_size: int
     stacked: bool = True
+    frozen: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -5,32 +5,34 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
+from beamhub.corpus.format import Stretch
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.budget import Budget
 from beamhub.engine.inference import Inference, Inferred
 
 
 class Work:
-    """A batch that is being computed. As a context manager it gives what came of it, and its room in the budget back.
+    """A batch that is being computed. As a context manager it gives its records and what came of them, and its room back.
 
     Entering raises what computing raised.
     """
 
-    def __init__(self, batch: Chunk, inference: Inference, executor: ThreadPoolExecutor, budget: Budget) -> None:
+    def __init__(self, batch: Stretch, inference: Inference, executor: ThreadPoolExecutor, budget: Budget) -> None:
         """Waits for room in the budget, then hands the batch to the threads."""
-        self.batch = batch
         self._inference = inference
         self._budget = budget
         self._size = batch.nbytes
         budget.acquire(self._size)
-        self._future: Future[Inferred] = executor.submit(self._run)
+        self._future: Future[tuple[Chunk, Inferred]] = executor.submit(self._run, batch)
 
-    def _run(self) -> Inferred:
-        inferred = self._inference.run(self.batch)
-        size = self.batch.nbytes + sum(int(column.nbytes) for column in inferred.columns)
+    def _run(self, batch: Stretch) -> tuple[Chunk, Inferred]:
+        with self._inference.stages.busy("prepare"):
+            chunk = batch.decode()
+        inferred = self._inference.run(chunk)
+        size = self._size + sum(int(column.nbytes) for column in inferred.columns)
         self._budget.resize(self._size, size)
         self._size = size
-        return inferred
+        return chunk, inferred
 
     def cancel(self) -> None:
         """Gives the room back, once the batch is not begun any more, or computed."""
@@ -38,7 +40,7 @@ class Work:
             wait([self._future])
         self._budget.release(self._size)
 
-    def __enter__(self) -> Inferred:
+    def __enter__(self) -> tuple[Chunk, Inferred]:
         """Waits for what came of the batch."""
         try:
             return self._future.result()

@@ -42,9 +42,9 @@ class KeyOrder:
         if not len(keys):
             return
         first, last = _key(keys[0]), _key(keys[-1])
-        if self._last is not None and not self._last < first:
-            self._increasing = False
-        elif not pc.all(pc.less(keys[:-1], keys[1:]), min_count=0).as_py():
+        if (self._last is not None and not self._last < first) or not pc.all(
+            pc.less(keys[:-1], keys[1:]), min_count=0
+        ).as_py():
             self._increasing = False
         if self._first is None:
             self._first = first

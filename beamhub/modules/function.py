@@ -11,6 +11,8 @@ from typing import Any
 import numpy.typing as npt
 import tensorflow as tf
 
+from beamhub.errors import ModuleError
+from beamhub.modules.frozen import Run, freeze
 from beamhub.modules.loaded import BoundSignature, LoadedModule, Prepare, Tensors, static_shape, to_tensors
 from beamhub.modules.ragged import Output
 from beamhub.modules.results import to_output
@@ -26,15 +28,34 @@ class FunctionModule(LoadedModule):
         # Functions hold their variables weakly: they live as long as the loaded object.
         self._loaded = tf.saved_model.load(path, tags=list(variant.tags))
 
-    def _bind(self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None) -> BoundSignature:
-        return _BoundFunction(self._loaded, signature, outputs, prepare)
+        self._frozen: dict[str, Run | None] = {}
+
+    def can_freeze(self, signature: str) -> bool:
+        """Whether its variables can be made constants; the work of doing so is done, and kept."""
+        return self._freeze(self.signature(signature)) is not None
+
+    def _freeze(self, signature: Signature) -> Run | None:
+        with self._calls_lock:
+            if signature.name not in self._frozen:
+                self._frozen[signature.name] = freeze(self._loaded.signatures[signature.name], signature)
+            return self._frozen[signature.name]
+
+    def _bind(
+        self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None, frozen: bool
+    ) -> BoundSignature:
+        function = self._freeze(signature) if frozen else self._loaded.signatures[signature.name]
+        if function is None:
+            raise ModuleError(f"{self.path}: the variables of signature {signature.name} cannot be made constants")
+        return _BoundFunction(self._loaded, function, signature, outputs, prepare)
 
 
 class _BoundFunction(BoundSignature):
-    def __init__(self, loaded: Any, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None) -> None:
+    def __init__(
+        self, loaded: Any, function: Run, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None
+    ) -> None:
         super().__init__(signature, outputs, prepare)
         self._loaded = loaded
-        self._function = loaded.signatures[signature.name]
+        self._function = function
         # Each shape is a graph of its own, as fast as it can be: with relaxed shapes the same batch would be
         # computed one way before and another way after some other batch came by, and the last bits differ.
         self._run = tf.function(self._counted_outputs, autograph=False, reduce_retracing=False)
@@ -44,8 +65,10 @@ class _BoundFunction(BoundSignature):
         return {name: to_output(name, results[name]) for name in self.outputs}
 
     def output_shapes(self, raw_specs: Mapping[str, tf.TensorSpec]) -> dict[str, Shape]:
-        # Not self._run, which would keep this trace and use it for every call that fits it.
-        traced = tf.function(self._wanted_outputs, autograph=False).get_concrete_function(dict(raw_specs))
+        # Only for shapes that calls have: a trace for open ones would be kept, and used for every call that fits it.
+        closed = all(spec.shape.is_fully_defined() for spec in raw_specs.values())
+        run = self._run if closed else tf.function(self._wanted_outputs, autograph=False)
+        traced = run.get_concrete_function(dict(raw_specs))
         return {name: static_shape(traced.structured_outputs[name].shape) for name in self.outputs}
 
     def _counted_outputs(self, raw: Tensors) -> Tensors:

@@ -89,12 +89,17 @@ class LoadedModule(ABC):
         return choose_signature(self.variant, name, self.path)
 
     def bind(
-        self, signature: str | None, outputs: Sequence[str] | None = None, prepare: Prepare | None = None
+        self,
+        signature: str | None,
+        outputs: Sequence[str] | None = None,
+        prepare: Prepare | None = None,
+        frozen: bool = False,
     ) -> BoundSignature:
         """A callable that gives the named outputs (all by default), in that order.
 
         `prepare` makes the signature's inputs of raw tensors, in the same `tf.function` where the module has
-        one. Raises ModuleError for an unknown signature or output, and for sparse or ragged inputs.
+        one. `frozen` makes constants of the variables. Raises ModuleError for an unknown signature or output, for
+        sparse or ragged inputs, and where variables cannot be frozen.
         """
         chosen = self.signature(signature)
         wanted = tuple(chosen.outputs if outputs is None else outputs)
@@ -102,7 +107,11 @@ class LoadedModule(ABC):
         for spec in chosen.inputs.values():
             if spec.kind != "dense":
                 raise ModuleError(f"{self.path}: input '{spec.name}' is {spec}; only dense inputs can be fed")
-        return self._bind(chosen, wanted, prepare)
+        return self._bind(chosen, wanted, prepare, frozen)
+
+    def can_freeze(self, signature: str) -> bool:
+        """Whether the signature's variables can be made constants. The work of doing so is done, and kept."""
+        return False
 
     def call(
         self,
@@ -129,7 +138,9 @@ class LoadedModule(ABC):
             return self._calls[signature, outputs]
 
     @abstractmethod
-    def _bind(self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None) -> BoundSignature:
+    def _bind(
+        self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None, frozen: bool
+    ) -> BoundSignature:
         """`bind` after its checks."""
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
+from beamhub.errors import ModuleError
 from beamhub.modules.check import check_call
 from beamhub.modules.loaded import BoundSignature, LoadedModule, Prepare, static_shape, to_tensors
 from beamhub.modules.protos import tensor_names
@@ -54,7 +55,11 @@ class SessionModule(LoadedModule):
             return spec
         return replace(spec, shape=static_shape(self._graph.get_tensor_by_name(info.name).shape))
 
-    def _bind(self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None) -> BoundSignature:
+    def _bind(
+        self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None, frozen: bool
+    ) -> BoundSignature:
+        if frozen:
+            raise ModuleError(f"{self.path}: runs in a session, whose variables cannot be made constants")
         definition = self._definitions[signature.name]
         with self._binding, self._graph.as_default():
             named = self._graph.get_tensor_by_name

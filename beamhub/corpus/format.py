@@ -1,0 +1,69 @@
+"""What a corpus format is: all that a new one must do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+import pyarrow as pa
+
+from beamhub.corpus.shards import Chunk, Shard
+
+
+class Stretch(ABC):
+    """Consecutive records of a shard, read but not decoded: reading is one thread's work, decoding may be any thread's."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> int:
+        """Records, good or bad."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes that they take."""
+
+    @abstractmethod
+    def cut(self, start: int, rows: int) -> Self:
+        """Some of the records, from `start` on."""
+
+    @abstractmethod
+    def join(self, others: Sequence[Self]) -> Self:
+        """These records and those that follow them."""
+
+    @abstractmethod
+    def decode(self) -> Chunk:
+        """The records as columns. Raises CorpusError where the stretch as a whole cannot be decoded."""
+
+
+class CorpusFormat(ABC):
+    """A new one is a class with these members, and an entry in `formats.FORMATS`."""
+
+    name: str
+    """How a corpus, a spec and a message call it."""
+
+    @abstractmethod
+    def sniff(self, head: bytes, tail: bytes) -> bool:
+        """Is a file of this format, by its first 4096 bytes (fewer if it is shorter) and its last 4?"""
+
+    @abstractmethod
+    def schema(self, shards: Sequence[Shard], declared: bytes | None, sample: int) -> pa.Schema:
+        """The columns that can be read, by name and Arrow type. See `formats.infer_schema`."""
+
+    @abstractmethod
+    def scan(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Stretch]:
+        """The shard's records in order, in stretches of at most `rows` records and about `max_bytes` bytes.
+
+        Where the stretches are cut depends on the file, the columns and the two limits only. `records` asks for the
+        serialized records. A file that cannot be read is a CorpusError. An OSError of the file system passes, to be tried
+        again.
+        """
+
+    def read(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Chunk]:
+        """The stretches of `scan`, decoded.
+
+        `Chunk.columns` has exactly the columns of `schema`, with its types; a record that cannot be parsed is an `Unread`.
+        """
+        for stretch in self.scan(shard, schema, records=records, rows=rows, max_bytes=max_bytes):
+            yield stretch.decode()

@@ -1,0 +1,118 @@
+"""Measures, before the first shard, which batch size is fastest, and whether constants are faster than variables.
+
+Both change the last bits of every row, so they are chosen once, and written into the version.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from beamhub.corpus.shards import Chunk
+from beamhub.engine.caller import Caller, Gathered
+from beamhub.engine.tablespec import Call
+from beamhub.engine.threads import cores
+
+WORTH_SECONDS = 2.0
+"""A corpus that takes less work than this is not worth measuring for."""
+LEAST_SECONDS, SHARE = 0.5, 0.02
+"""Measuring batch sizes takes about so long, or this share of the work that there is."""
+BETTER = 1.05
+"""What a setting must be ahead of the plain default to be taken: less may be noise, and another run would choose another."""
+
+_TRIAL_SECONDS = 0.12
+_TRIAL_CALLS = 2
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is chosen: records in a call, and whether variables are constants."""
+
+    batch_size: int
+    frozen: bool
+
+    def of(self, call: Call) -> Call:
+        """The call with this setting."""
+        return replace(call, batch_size=self.batch_size, frozen=self.frozen)
+
+
+@dataclass
+class Calibration:
+    """Tries settings of a call on records of a sample, with all threads at once, as the job will.
+
+    `bind` makes a caller; `records` is about how many there are in the corpus; `sizes` the batch sizes that memory allows,
+    the default first. `can_freeze` is asked only when it matters, for it costs time.
+    """
+
+    call: Call
+    sample: Chunk
+    records: int
+    sizes: tuple[int, ...]
+    bind: Callable[[Call], Caller]
+    can_freeze: Callable[[], bool]
+
+    def choose(self) -> Call:
+        """The fastest setting found in the time that measuring may take; the default where all the work takes no longer."""
+        best = Setting(self.sizes[0], self.call.frozen)
+        rate = self._rate(best)
+        work = self.records / rate if rate else 0.0
+        if work < WORTH_SECONDS:
+            return best.of(self.call)
+        rates = {best: rate}
+        if self.can_freeze():
+            frozen = replace(best, frozen=True)
+            rates[frozen] = self._rate(frozen)
+        until = time.monotonic() + max(LEAST_SECONDS, SHARE * work)
+        for size in self.sizes[1:]:
+            if time.monotonic() > until:
+                break
+            other = Setting(size, _fastest(rates).frozen)
+            rates[other] = self._rate(other)
+        return _fastest(rates).of(self.call)
+
+    def _rate(self, setting: Setting) -> float:
+        """Records a second; 0 where the module refuses the sample."""
+        call = setting.of(self.call)
+        caller = self.bind(call)
+        gathered = Gathered(call, self.sample)
+        rows = next(iter(gathered.groups()), None)
+        if rows is None:
+            return 0.0
+        some = np.resize(rows, call.batch_size)
+
+        def attempt() -> bool:
+            return not isinstance(caller.attempt(gathered.feeds, some, call.batch_size), Exception)
+
+        # The first call traces, the second may still allocate.
+        if not (attempt() and attempt()):
+            return 0.0
+        return measure(attempt, cores()) * call.batch_size
+
+
+def _fastest(rates: dict[Setting, float]) -> Setting:
+    """The first setting, unless another is clearly faster."""
+    first = next(iter(rates))
+    fastest = max(rates, key=lambda setting: rates[setting])
+    return fastest if rates[fastest] > rates[first] * BETTER else first
+
+
+def measure(work: Callable[[], object], threads: int) -> float:
+    """Calls a second of `work` in so many threads at once."""
+    begin = threading.Barrier(threads)
+    stop = time.monotonic() + _TRIAL_SECONDS
+
+    def repeat() -> float:
+        begin.wait()
+        calls, started = 0, time.monotonic()
+        while calls < _TRIAL_CALLS or time.monotonic() < stop:
+            work()
+            calls += 1
+        return calls / (time.monotonic() - started)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(lambda _: repeat(), range(threads)))
