@@ -51,13 +51,14 @@ def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
     if plan.is_done:
         return report.nothing_to_do(plan)
     run, worklists = _begin(plan, beam_arguments)
+    counters: dict[str, int] = {}
     if worklists:
         from beamhub.transforms import ComputeTable
 
-        run_pipeline(options, ComputeTable(plan.spec, plan.paths.out, run, compute_threads(options)), worklists)
+        counters = run_pipeline(options, ComputeTable(plan.spec, plan.paths.out, run, compute_threads(options)), worklists)
     else:
         commit_run(plan.paths, run)
-    return report.finished(plan, read_outcome(plan.paths, run), time.monotonic() - started)
+    return report.finished(plan, read_outcome(plan.paths, run), time.monotonic() - started, counters)
 
 
 def _begin(plan: Plan, beam_arguments: Sequence[str]) -> tuple[str, list[str]]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from beamhub import storage
 from beamhub.engine.canary import Canary
 from beamhub.engine.planning import Plan
+from beamhub.engine.stages import COMPUTED
 from beamhub.features.table import current_version
 from beamhub.tasks.classify import Classify
 
 _WIDTH = 100
 
 
-def finished(plan: Plan, outcome: dict[str, Any], seconds: float) -> str:
-    """The summary of a run that committed."""
+def finished(plan: Plan, outcome: dict[str, Any], seconds: float, counters: Mapping[str, int]) -> str:
+    """The summary of a run that committed; `counters` are those of the pipeline, none where a runner does not tell."""
     totals, added = outcome["totals"], outcome["added"]
     lines = [
         f"{plan.spec.task.kind}: version {plan.spec.version} committed, generation {outcome['generation']}, "
@@ -27,6 +28,7 @@ def finished(plan: Plan, outcome: dict[str, Any], seconds: float) -> str:
         f"  records   {added['read']:,} read = {added['produced']:,} produced + {added['dead']:,} dead + "
         f"{added['skipped']:,} skipped",
         f"  table     {totals['rows']:,} rows, {_size(totals['bytes'])}",
+        *workload(counters),
     ]
     if added["dead"]:
         lines.append(f"  dead      {added['dead']:,} dead letters in {plan.paths.dead}")
@@ -49,6 +51,28 @@ def _inputs(plan: Plan) -> Iterable[str]:
     random = plan.info.signature(plan.spec.call.signature, plan.spec.call.tags).stateful_random
     if random:
         yield f"  note      the module draws random numbers ({', '.join(random)}): another run gives other values"
+
+
+def workload(counters: Mapping[str, int]) -> Iterable[str]:
+    """How busy the stages were, and what held them up."""
+    if not counters.get("lanes_us"):
+        return
+    # A lane has one thread that reads and one that writes; the other stages share the compute threads.
+    shares = {
+        "read": counters["read_us"] / counters["lanes_us"],
+        **{stage: counters[f"{stage}_us"] / counters["compute_us"] for stage in COMPUTED},
+        "write": counters["write_us"] / counters["lanes_us"],
+    }
+    threads = {
+        "reading": shares["read"],
+        "computing": sum(shares[stage] for stage in COMPUTED),
+        "writing": shares["write"],
+    }
+    bottleneck = max(threads, key=lambda each: threads[each])
+    listed = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
+    yield f"  busy      {listed} of their threads' time; bottleneck: {bottleneck}"
+    padding = counters["padded"] / max(1, counters["called"])
+    yield f"  calls     {counters['called']:,} records, {padding:.1%} of them padding; {counters['traces']} traces"
 
 
 def _keys(keys: dict[str, Any] | None) -> Iterable[str]:

@@ -74,8 +74,15 @@ def compute_threads(options: Any) -> int | None:
     return max(1, cores() // max(1, direct.direct_num_workers or cores()))
 
 
-def run_pipeline(options: Any, table: Any, worklists: Sequence[str]) -> None:
-    """Runs `table`, a `ComputeTable`, over worklist files, and waits for its end. Raises BeamhubError when the runner fails."""
+def run_pipeline(options: Any, table: Any, worklists: Sequence[str]) -> dict[str, int]:
+    """Runs `table`, a `ComputeTable`, over worklist files, and waits for its end.
+
+    Returns:
+        The sums of beamhub's counters; none from a runner that does not tell them.
+
+    Raises:
+        BeamhubError: the runner failed.
+    """
     import apache_beam as beam
 
     pipeline = beam.Pipeline(options=options)
@@ -85,7 +92,9 @@ def run_pipeline(options: Any, table: Any, worklists: Sequence[str]) -> None:
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        result.wait_until_finish()
+        return _counters(result)
     except (RuntimeError, ValueError, OSError) as error:
         # What a runner raises for a worker that died or a step that failed.
         raise BeamhubError(
@@ -93,3 +102,19 @@ def run_pipeline(options: Any, table: Any, worklists: Sequence[str]) -> None:
         ) from error
     finally:
         log.setLevel(level)
+
+
+def _counters(result: Any) -> dict[str, int]:
+    from apache_beam.metrics import MetricsFilter
+
+    from beamhub.transforms import NAMESPACE
+
+    try:
+        found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    except (NotImplementedError, AttributeError):
+        # Not every runner keeps them.
+        return {}
+    totals: dict[str, int] = {}
+    for each in found:
+        totals[each.key.metric.name] = totals.get(each.key.metric.name, 0) + each.result
+    return totals
