@@ -134,12 +134,17 @@ class Inflated:
         return data
 
 
+Offsets = npt.NDArray[np.int64]
+
+_NOWHERE: Offsets = np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True, slots=True)
 class Frames:
     """Consecutive records, and where the frame of each begins in the uncompressed stream, int64 [records]."""
 
     records: list[bytes]
-    offsets: npt.NDArray[np.int64]
+    offsets: Offsets
 
 
 class FrameReader:
@@ -166,7 +171,7 @@ class FrameReader:
         record.
         """
         records: list[bytes] = []
-        offsets: list[int] = []
+        offsets: list[Offsets] = []
         start = self._base + self._position
         limit = start + max_bytes
         while len(records) < rows:
@@ -179,44 +184,50 @@ class FrameReader:
             limit = max(limit, start + needed)
             if not self._fill(needed):
                 break
-        return Frames(records, np.array(offsets, dtype=np.int64)) if records else None
+        return Frames(records, np.concatenate(offsets)) if records else None
 
-    def _cut(self, records: list[bytes], offsets: list[int], rows: int, limit: int) -> int:
+    def _cut(self, records: list[bytes], offsets: list[Offsets], rows: int, limit: int) -> int:
         """Appends the records that are whole in the buffer and end before `limit`; the size of the next."""
         buffer, base, position = self._buffer, self._base, self._position
-        checks, unpack, header = self._length_checks, _HEADER.unpack_from, _HEADER.size
+        checks, unpack = self._length_checks, _HEADER.unpack_from
+        header, frame = _HEADER.size, _HEADER.size + _FOOTER_BYTES
         end = min(len(buffer), limit - base)
-        first = len(records)
-        stop = position
-        for _ in range(rows - first):
-            stop = position + header
-            if stop > end:
+        cut: list[bytes] = []
+        append = cut.append
+        needed = header
+        for _ in range(rows - len(records)):
+            if position + header > end:
+                needed = header
                 break
             length, check = unpack(buffer, position)
             if checks[length] != check:
                 raise self._damaged(base + position, "length")
-            stop += length + _FOOTER_BYTES
-            if stop > end:
+            needed = length + frame
+            if position + needed > end:
                 break
-            records.append(buffer[position + header : stop - _FOOTER_BYTES])
-            offsets.append(base + position)
-            position = stop
-        self._verify(records[first:], offsets[first:], position)
+            append(buffer[position + header : position + needed - _FOOTER_BYTES])
+            position += needed
+        else:
+            needed = 0
+        ends = self._position + np.cumsum(np.fromiter(map(len, cut), np.int64, len(cut)) + frame)
+        starts = base + np.concatenate(([self._position], ends[:-1])) if cut else _NOWHERE
+        self._verify(cut, starts, ends)
+        records += cut
+        offsets.append(starts)
         self._position = position
-        return stop - position
+        return needed
 
-    def _verify(self, records: list[bytes], offsets: list[int], end: int) -> None:
+    def _verify(self, records: list[bytes], starts: Offsets, ends: Offsets) -> None:
+        """Compares the checksums of the data; `ends` are where frames end in the buffer."""
         if not records:
             return
-        # A frame ends where the next begins.
-        ends = np.append(np.array(offsets[1:], dtype=np.int64) - self._base, end)
         footers = ends[:, None] + np.arange(-_FOOTER_BYTES, 0)
         stored = np.frombuffer(self._buffer, np.uint8)[footers].view("<u4").ravel()
         crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, len(records))
         masked = ((crcs >> np.uint32(15)) | (crcs << np.uint32(17))) + np.uint32(_MASK)
         wrong = np.flatnonzero(masked != stored)
         if wrong.size:
-            raise self._damaged(offsets[int(wrong[0])], "data")
+            raise self._damaged(int(starts[wrong[0]]), "data")
 
     def _fill(self, needed: int) -> bool:
         """Reads until the next record is in the buffer; False at the end of the file."""
