@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gc
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -142,11 +141,7 @@ def _run_job(known: argparse.Namespace, rest: list[str]) -> int:
         check_beam_flags(rest, mine)
         import_tensorflow()
         from beamhub.launch import launch
-    try:
-        print(launch(job, rest))
-    finally:
-        # What was set aside for a quick start is ordinary again for whoever called us from Python.
-        gc.unfreeze()
+    print(launch(job, rest))
     return 0
 
 

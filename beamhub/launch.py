@@ -55,7 +55,9 @@ def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
     if worklists:
         from beamhub.transforms import ComputeTable
 
-        counters = run_pipeline(options, ComputeTable(plan.spec, plan.paths.out, run, compute_threads(options)), worklists)
+        counters = run_pipeline(
+            options, ComputeTable(plan.spec, plan.paths.out, run, compute_threads(options)), worklists
+        )
     else:
         commit_run(plan.paths, run)
     return report.finished(plan, read_outcome(plan.paths, run), time.monotonic() - started, counters)

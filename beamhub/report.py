@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -55,8 +56,9 @@ def _inputs(plan: Plan) -> Iterable[str]:
 
 def workload(counters: Mapping[str, int]) -> Iterable[str]:
     """How busy the stages were, and what held them up."""
-    if not counters.get("lanes_us"):
+    if not counters.get("called"):
         return
+    counters = Counter(counters)
     # A lane has one thread that reads and one that writes; the other stages share the compute threads.
     shares = {
         "read": counters["read_us"] / counters["lanes_us"],
@@ -71,7 +73,7 @@ def workload(counters: Mapping[str, int]) -> Iterable[str]:
     bottleneck = max(threads, key=lambda each: threads[each])
     listed = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
     yield f"  busy      {listed} of their threads' time; bottleneck: {bottleneck}"
-    padding = counters["padded"] / max(1, counters["called"])
+    padding = counters["padded"] / counters["called"]
     yield f"  calls     {counters['called']:,} records, {padding:.1%} of them padding; {counters['traces']} traces"
 
 

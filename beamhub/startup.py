@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def collection_paused() -> Iterator[None]:
-    """No garbage is collected in the block; what is there at its end is not looked at again."""
+    """No garbage is collected in the block; what is there at the end of a process's first one is not looked at again."""
     if not gc.isenabled():
         # Someone else's choice, or a block around this one.
         yield
@@ -21,5 +21,7 @@ def collection_paused() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if not gc.get_freeze_count():
+            # Once: what a later block leaves may be garbage.
+            gc.freeze()
         gc.enable()

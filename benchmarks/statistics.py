@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,11 @@ class Pair:
     large: Cost
     small_rows: int
     large_rows: int
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Pair:
+        """The inverse of `dataclasses.asdict`; other keys are left aside."""
+        return cls(Cost(**values["small"]), Cost(**values["large"]), values["small_rows"], values["large_rows"])
 
     @property
     def rate(self) -> float:

@@ -14,10 +14,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class System:
-    """`command` from inputs, a number of files and an empty folder; `formats` that it reads; `rows` for a slower one.
-
-    `share` scales the number of files: a system that takes 1 % of the limit's pace runs on fewer.
-    """
+    """`command` from inputs, a number of files and an empty folder; `formats` that it reads."""
 
     name: str
     title: str

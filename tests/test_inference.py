@@ -11,7 +11,7 @@ import pytest
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller
-from beamhub.engine.inference import Inference
+from beamhub.engine.inference import Inference, call_size
 from beamhub.engine.stages import Stages
 from beamhub.engine.tablespec import Call
 from beamhub.errors import BeamhubError
@@ -49,6 +49,28 @@ def run(values: list[float]) -> tuple[list[float], list[int], list[int]]:
     return outputs, sorted(inferred.failures), module.sizes
 
 
+@pytest.mark.parametrize(
+    ("left", "calls"),
+    [
+        (4096, [4096]),
+        (5000, [4096, 512, 512]),
+        (2049, [4096]),
+        (2048, [512] * 4),
+        (599, [512, 64, 64]),
+        (257, [512]),
+        (256, [64] * 4),
+        (3, [64]),
+    ],
+)
+def test_calls_hold_little_padding(left: int, calls: list[int]) -> None:
+    made = []
+    while left > 0:
+        made.append(call_size((4096, 512, 64), left))
+        left -= made[-1]
+
+    assert made == calls
+
+
 def test_a_good_batch_is_one_call() -> None:
     outputs, failed, sizes = run([1.0] * SIZE)
 
@@ -78,7 +100,8 @@ def test_all_bad_records_are_found_in_small_calls() -> None:
 
 def test_last_batch_is_filled_up_to_the_next_size() -> None:
     """Sizes are 64, an eighth, and at least 2."""
-    assert run([1.0] * 9)[2] == [64]
+    assert run([1.0] * 33)[2] == [64]
+    assert run([1.0] * 9)[2] == [8, 2]
     assert run([1.0] * 8)[2] == [8]
     assert run([1.0])[2] == [2]
 

@@ -26,6 +26,7 @@ BETTER = 1.05
 """What a setting must be ahead of the plain default to be taken: less may be noise, and another run would choose another."""
 
 _TRIAL_SECONDS = 0.12
+"""A setting is tried for so long, and longer where there is much work."""
 _TRIAL_CALLS = 2
 
 

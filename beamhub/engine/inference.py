@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,14 +49,17 @@ class Inference:
             gathered = Gathered(self.caller.call, batch)
         failures = gathered.failures
         parts: list[_Part] = []
-        largest = self.caller.call.sizes[0]
         for rows in gathered.groups():
-            for start in range(0, len(rows), largest):
-                self._infer(gathered.feeds, rows[start : start + largest], parts, failures)
+            start = 0
+            while start < len(rows):
+                size = call_size(self.caller.call.sizes, len(rows) - start)
+                self._infer(gathered.feeds, rows[start : start + size], size, parts, failures)
+                start += size
         return _merge(parts, failures)
 
-    def _infer(self, feeds: list[Feed], rows: Rows, parts: list[_Part], failures: dict[int, Failure]) -> None:
-        size = min(each for each in self.caller.call.sizes if each >= len(rows))
+    def _infer(
+        self, feeds: list[Feed], rows: Rows, size: int, parts: list[_Part], failures: dict[int, Failure]
+    ) -> None:
         self.stages.count("called", size)
         self.stages.count("padded", size - len(rows))
         with self.stages.busy("infer"):
@@ -101,6 +105,16 @@ class Inference:
             middle = len(rows) // 2
             self._encode(slice_rows(outputs, 0, middle), rows[:middle], parts, failures)
             self._encode(slice_rows(outputs, middle, len(rows)), rows[middle:], parts, failures)
+
+
+def call_size(sizes: Sequence[int], left: int) -> int:
+    """The size of the next call where so many records are left; `sizes` are those there are, largest first.
+
+    The smallest that holds them all, unless more than half of it would be padding: then a smaller one, which is full.
+    """
+    holding = [size for size in sizes if size >= left] or [sizes[0]]
+    smaller = [size for size in sizes if size < holding[-1]]
+    return smaller[0] if smaller and 2 * left <= holding[-1] else holding[-1]
 
 
 def _merge(parts: list[_Part], failures: dict[int, Failure]) -> Inferred:

@@ -5,6 +5,7 @@ Imports TensorFlow.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,10 +60,22 @@ class _BoundFunction(BoundSignature):
         # Each shape is a graph of its own, as fast as it can be: with relaxed shapes the same batch would be
         # computed one way before and another way after some other batch came by, and the last bits differ.
         self._run = tf.function(self._counted_outputs, autograph=False, reduce_retracing=False)
+        self._concrete: dict[Any, Any] = {}
+        self._tracing = threading.Lock()
 
     def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
-        results = self._run(to_tensors(raw))
+        tensors = to_tensors(raw)
+        results = self._traced(tensors)(tensors)
         return {name: to_output(name, results[name]) for name in self.outputs}
+
+    def _traced(self, tensors: Tensors) -> Any:
+        # Kept here by shape, so that TensorFlow need not look for it, nor warn of having traced a few times.
+        shapes = tuple((name, tensor.shape, tensor.dtype) for name, tensor in sorted(tensors.items()))
+        found = self._concrete.get(shapes)
+        if found is None:
+            with self._tracing:
+                found = self._concrete[shapes] = self._run.get_concrete_function(tensors)
+        return found
 
     def output_shapes(self, raw_specs: Mapping[str, tf.TensorSpec]) -> dict[str, Shape]:
         # Only for shapes that calls have: a trace for open ones would be kept, and used for every call that fits it.

@@ -1,0 +1,108 @@
+"""The setting that is measured to be the fastest is taken, and nothing is measured where it would not pay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+
+from beamhub.corpus.shards import Chunk
+from beamhub.engine import calibration
+from beamhub.engine.calibration import Calibration, Setting
+from beamhub.engine.caller import Caller
+from beamhub.engine.tablespec import Call
+from beamhub.tasks.binding import Binding
+
+CALL = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, 4)
+SAMPLE = Chunk(pa.record_batch({"x": pa.array([1.0, 2.0], pa.float32())}), np.arange(2))
+
+
+class Doubles:
+    """A module that takes any batch."""
+
+    def __call__(self, fed: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        return {"y": 2 * fed["x"]}
+
+
+class Refuses:
+    """A module that takes none."""
+
+    def __call__(self, fed: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        raise ValueError("no")
+
+
+def choose(
+    rates: Mapping[Setting, float],
+    monkeypatch: pytest.MonkeyPatch,
+    records: int = 1_000_000_000,
+    freezable: bool = True,
+) -> tuple[Setting, list[Setting]]:
+    """The choice where settings have these rates, and what was tried."""
+    tried: list[Setting] = []
+
+    def rate(self: Calibration, setting: Setting) -> float:
+        tried.append(setting)
+        return rates[setting]
+
+    monkeypatch.setattr(Calibration, "_rate", rate)
+    sizes = tuple(dict.fromkeys(setting.batch_size for setting in rates))
+    found = Calibration(CALL, SAMPLE, records, sizes, lambda _: bound(Doubles()), lambda: freezable).choose()
+    return Setting(found.batch_size, found.frozen), tried
+
+
+def bound(module: object) -> Caller:
+    return Caller(module, CALL, (ValueError,), TimeoutError)  # type: ignore[arg-type]
+
+
+def test_the_fastest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {
+        Setting(4, False): 100.0,
+        Setting(4, True): 150.0,
+        Setting(16, True): 200.0,
+        Setting(16, False): 300.0,
+        Setting(2, True): 50.0,
+    }
+
+    found, tried = choose(rates, monkeypatch)
+
+    assert found == Setting(16, True)
+    # Plain variables are not tried again where constants were faster.
+    assert tried == [Setting(4, False), Setting(4, True), Setting(16, True), Setting(2, True)]
+
+
+def test_a_difference_that_may_be_noise_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {Setting(4, False): 100.0, Setting(4, True): 104.0, Setting(16, False): 104.0}
+
+    assert choose(rates, monkeypatch)[0] == Setting(4, False)
+
+
+def test_little_work_is_not_worth_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {Setting(4, False): 100.0, Setting(4, True): 1000.0}
+
+    assert choose(rates, monkeypatch, records=100) == (Setting(4, False), [Setting(4, False)])
+
+
+def test_time_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be spent on batch sizes."""
+    monkeypatch.setattr(calibration, "LEAST_SECONDS", -1.0)
+    monkeypatch.setattr(calibration, "SHARE", -1.0)
+    rates = {Setting(4, False): 100.0, Setting(4, True): 100.0, Setting(16, False): 1000.0}
+
+    assert choose(rates, monkeypatch, records=300) == (Setting(4, False), [Setting(4, False), Setting(4, True)])
+
+
+def test_a_module_that_refuses_the_sample_keeps_the_default() -> None:
+    found = Calibration(CALL, SAMPLE, 10**9, (4, 8), lambda _: bound(Refuses()), lambda: False).choose()
+
+    assert (found.batch_size, found.frozen) == (4, False)
+
+
+def test_rates_count_records() -> None:
+    """A module that does next to nothing: more records a call are more records a second."""
+    made = Calibration(CALL, SAMPLE, 10**9, (4, 4096), lambda _: bound(Doubles()), lambda: False)
+
+    assert made._rate(Setting(4096, False)) > made._rate(Setting(4, False)) > 0

@@ -1,0 +1,123 @@
+"""Variables made constants: the same values, and a clear refusal where that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+
+import beamhub
+from beamhub.errors import ModuleError
+from beamhub.modules import frozen
+from beamhub.modules.load import load_module
+from tests.jobs import refused, succeed
+from tests.small import flags
+
+
+class Linear(tf.Module):
+    """Two inputs and two outputs, whose names are in another order than they are used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = tf.Variable([[1.0, 2.0], [3.0, 4.0]])
+        self.calls = tf.Variable(0)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.float32, "z"), tf.TensorSpec((None, 2), tf.float32, "a")])
+    def apply(self, z: Any, a: Any) -> Any:
+        return {"y": z @ self.weights, "b": 10 * a}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.float32, "x")])
+    def counting(self, x: Any) -> Any:
+        self.calls.assign_add(1)
+        return {"y": x @ self.weights}
+
+
+@pytest.fixture
+def linear(tmp_path: Path) -> str:
+    module = Linear()
+    signatures = {"serving_default": module.apply, "counting": module.counting}
+    tf.saved_model.save(module, str(tmp_path / "linear"), signatures=signatures)
+    return str(tmp_path / "linear")
+
+
+def test_same_values(linear: str) -> None:
+    x = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], np.float32)
+    bound = load_module(linear).bind("serving_default", ["y", "b"], frozen=True)
+
+    outputs = bound({"z": x, "a": 2 * x})
+
+    assert outputs["y"].tolist() == [[1, 2], [3, 4], [4, 6]]
+    assert outputs["b"].tolist() == (20 * x).tolist()
+
+
+def test_no_variable_is_read_any_more(linear: str) -> None:
+    module = load_module(linear)
+    (weights,) = [v for v in module._loaded.signatures["serving_default"].variables if v.shape == (2, 2)]
+    bound = module.bind("serving_default", ["y"], frozen=True)
+    ones = np.ones((2, 2), np.float32)
+    before = bound({"z": ones, "a": ones})["y"].tolist()
+
+    weights.assign(tf.zeros((2, 2)))
+
+    assert bound({"z": ones, "a": ones})["y"].tolist() == before == [[4, 6], [4, 6]]
+
+
+def test_what_assigns_is_left_alone(linear: str) -> None:
+    module = load_module(linear)
+
+    assert module.can_freeze("serving_default")
+    assert not module.can_freeze("counting")
+    with pytest.raises(ModuleError, match="cannot be made constants"):
+        module.bind("counting", frozen=True)
+
+
+def test_what_is_large_is_left_alone(linear: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen, "MOST_BYTES", 8)
+
+    assert not load_module(linear).can_freeze("serving_default")
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> str:
+    """A module with a table and a variable."""
+    module = tf.Module()
+    keys, values = tf.constant(["a", "b"]), tf.constant([0, 1], tf.int64)
+    module.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), 0)
+    module.vectors = tf.Variable([[1.0, 2.0], [3.0, 4.0]])
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "texts")])
+    def embed(texts: Any) -> Any:
+        return {"embedding": tf.gather(module.vectors, module.table.lookup(texts))}
+
+    tf.saved_model.save(module, str(tmp_path / "words"), signatures=embed)
+    return str(tmp_path / "words")
+
+
+def test_tables_are_left_alone(words: str, tmp_path: Path) -> None:
+    job = flags(tmp_path, words, pa.table({"t": ["a", "b"]}))
+
+    line = refused(2, "embed", *job, "--variables=frozen")
+    succeed("embed", *job)
+
+    assert "signature serving_default, has none that can be made constants" in line
+    assert beamhub.open(str(tmp_path / "out")).to_numpy("embedding").tolist() == [[1, 2], [3, 4]]
+
+
+def test_pinned_variables(linear: str, tmp_path: Path) -> None:
+    """What a version was begun with stays: other bits may not come into it."""
+    table = pa.table({"x": pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32()))})
+    job = ["extract", *flags(tmp_path, linear, table), "--input", "z=x", "--input", "a=x"]
+
+    summary = succeed(*job, "--variables=frozen")
+    line = refused(2, *job, "--variables=plain")
+    again = succeed(*job)
+
+    assert "with frozen variables" in summary
+    assert "--variables plain: version" in line
+    assert "was begun with frozen" in line
+    assert "nothing to do" in again
+    assert beamhub.open(str(tmp_path / "out")).to_numpy("y").tolist() == [[1, 2], [3, 4]]
