@@ -61,12 +61,10 @@ def load(path: str, name: str, frozen: bool) -> Any:
         from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
         constant = convert_variables_to_constants_v2(signature)
-        call = lambda tensor: constant(tensor)[0]  # noqa: E731
-    else:
-        call = lambda tensor: signature(**{feed: tensor})["embedding"]  # noqa: E731
 
     def run(batch: Any) -> Any:
-        return call(prepared(name, batch))
+        tensor = prepared(name, batch)
+        return constant(tensor)[0] if frozen else signature(**{feed: tensor})["embedding"]
 
     function = tf.function(run, autograph=False)
     function.module = module

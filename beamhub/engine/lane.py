@@ -129,17 +129,13 @@ class _Flow:
         """Hands a batch on."""
         self._queue.put(work)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> contextlib.AbstractContextManager[object]:
         """The block reads; the error that ends it, if it is a failure of the shard, goes the way of the batches."""
-        try:
-            yield
-        except BaseException as error:
-            self._queue.put(_End(error))
-            if result_of(self.item.shard, error) is None:
-                raise
-        else:
-            self._queue.put(_End(None))
+        return _Reading(self)
+
+    def end(self, error: BaseException | None) -> None:
+        """There are no more batches, for an error or because the shard is read."""
+        self._queue.put(_End(error))
 
     def __iter__(self) -> Iterator[Work]:
         """The batches in order. Raises the error by which reading ended."""
@@ -162,6 +158,17 @@ class _Flow:
     def settling(self) -> contextlib.AbstractContextManager[object]:
         """An error in the block is the shard's result; one that is no failure of the shard is raised by `result`."""
         return _Settling(self)
+
+
+class _Reading(contextlib.AbstractContextManager["_Reading"]):
+    def __init__(self, flow: _Flow) -> None:
+        self._flow = flow
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._flow.end(error)
+        return error is not None and result_of(self._flow.item.shard, error) is not None
 
 
 class _Settling(contextlib.AbstractContextManager["_Settling"]):

@@ -42,11 +42,10 @@ class Work:
 
     def __enter__(self) -> tuple[Chunk, Inferred]:
         """Waits for what came of the batch."""
-        try:
-            return self._future.result()
-        except BaseException:
+        if self._future.exception() is not None:
+            # Then __exit__ is not called.
             self._budget.release(self._size)
-            raise
+        return self._future.result()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
