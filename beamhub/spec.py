@@ -41,8 +41,8 @@ class Job:
     task: ClassVar[str] = ""
     # Fields that change neither a row nor a column: a later run may differ in them and still continue the same version.
     FREE: ClassVar[frozenset[str]] = frozenset(
-        {"module", "corpus", "corpus_root", "out", "batch_size", "variables", "max_dead_fraction", "max_dead_rows"}
-        | {"allow_failed", "limit", "dry_run"}
+        {"module", "corpus", "corpus_root", "out", "split_bytes", "batch_size", "variables", "max_dead_fraction"}
+        | {"max_dead_rows", "allow_failed", "limit", "dry_run"}
     )
 
     module: str = _option("folder, .tar.gz or URL of a TF Hub module or SavedModel", metavar="HANDLE")
@@ -75,6 +75,9 @@ class Job:
     image_size: str | None = _option("size of images where the module takes any", None, metavar="H,W")
     image_shape: str | None = _option("shape of raw pixels in a flat column", None, metavar="H,W,C")
     output_format: str = _option("files of the table", "parquet", choices=("parquet", "tfrecord"))
+    split_bytes: int | None = _option(
+        "cut larger files into ranges of about N bytes; 0 leaves them whole (default: 268435456)", None, metavar="N"
+    )
     batch_size: int | None = _option("records in one call (default: by the size of a record)", None, metavar="N")
     variables: str | None = _option(
         "plain variables or frozen to constants (default: the faster, measured)", None, choices=("plain", "frozen")
@@ -93,7 +96,7 @@ class Job:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{flag(name)} is {value}: give a number of at least 1")
-        for name in ("max_dead_rows", "allow_failed"):
+        for name in ("max_dead_rows", "allow_failed", "split_bytes"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise UsageError(f"{flag(name)} is {value}: give a number of at least 0")

@@ -1,4 +1,4 @@
-"""The pipeline: worklist files -> Reshuffle -> ComputeShards -> CommitRun. The only DoFns there are.
+"""The pipeline: worklist files -> ComputeShards -> ReadAgain -> ComputeShards -> CommitRun. The only DoFns there are.
 
 The element is a shard, seconds of work, never a row; what happens to a shard is in `beamhub.engine.shard`, and what a commit
 is in `beamhub.features.commit`. Neither knows of Beam.
@@ -19,7 +19,7 @@ from beamhub.engine.lane import Lane
 from beamhub.engine.pool import ComputePool, acquire_pool
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
-from beamhub.engine.worklist import commit_run, read_worklist
+from beamhub.engine.worklist import commit_run, read_again, read_worklist
 from beamhub.errors import ModuleError
 from beamhub.features.ledger import LedgerWriter, ShardResult
 from beamhub.features.paths import VersionPaths
@@ -40,40 +40,44 @@ class ComputeShards(beam.DoFn):
         self._threads = threads
 
     def setup(self) -> None:
-        """Loads the module, or finds it loaded by another thread or step of this process."""
+        """Reads the spec. The module is loaded, or found loaded, for the first shard: a step without any needs none."""
         self._spec = TableSpec.from_json(self._spec_json)
         self._paths = VersionPaths(self._out, self._spec.version)
-        self._pool: ComputePool | str
-        try:
-            with collection_paused():
-                self._pool = acquire_pool(self._spec, self._threads)
-        except ModuleError as error:
-            # Raised here it would end the job, on some runners after hours; each shard says it instead.
-            self._pool = str(error)
+        self._pool: ComputePool | None = None
+        self._broken = ""
 
     def start_bundle(self) -> None:
         """A ledger writer for each bundle: what a bundle has finished is in the ledger when Beam takes it as done."""
         self._ledger = LedgerWriter(self._paths)
         self._bundle = contextlib.ExitStack()
-        if not isinstance(self._pool, str):
-            self._bundle.enter_context(self._pool.stages.lane())
-            self._lane = self._bundle.enter_context(Lane(self._spec, self._paths, self._pool))
+        self._lane: Lane | None = None
 
     def process(self, item: WorkItem) -> Iterator[ShardResult]:
         """Reads one shard, and yields those that are finished: the last steps of one go along with the first of the next."""
-        if isinstance(self._pool, str):
-            yield from self._record([ShardResult.not_done(item.shard, "failed", self._pool)])
+        if self._lane is None and not self._broken:
+            self._begin()
+        if self._lane is None:
+            yield from self._record([ShardResult.not_done(item.shard, "failed", self._broken)])
         else:
             yield from self._record(self._lane.submit(item))
 
+    def _begin(self) -> None:
+        try:
+            with collection_paused():
+                pool = self._pool = acquire_pool(self._spec, self._threads)
+        except ModuleError as error:
+            # Raised on it would end the job, on some runners after hours; each shard says it instead.
+            self._broken = str(error)
+            return
+        self._bundle.enter_context(pool.stages.lane())
+        self._lane = self._bundle.enter_context(Lane(self._spec, self._paths, pool))
+
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Waits for the bundle's shards, and writes the rest of the ledger."""
-        last: list[ShardResult] = []
-        if not isinstance(self._pool, str):
-            last = self._record(self._lane.drain())
+        last = [] if self._lane is None else self._record(self._lane.drain())
         self._bundle.close()
         self._ledger.flush()
-        if not isinstance(self._pool, str):
+        if self._pool is not None:
             for name, amount in self._pool.take_figures().items():
                 Metrics.counter(NAMESPACE, name).inc(amount)
         window = GlobalWindow()
@@ -89,6 +93,19 @@ class ComputeShards(beam.DoFn):
         return results
 
 
+class ReadAgain(beam.DoFn):
+    """From the number of shards, once all are through, to the files that have to be done again whole."""
+
+    def __init__(self, out: str, version: str, run: str) -> None:
+        self._out = out
+        self._version = version
+        self._run = run
+
+    def process(self, shards: int) -> Iterable[WorkItem]:
+        """Looks at the ranges of each file."""
+        return read_again(VersionPaths(self._out, self._version), self._run)
+
+
 class CommitRun(beam.DoFn):
     """The pipeline's last step: commits what the run has computed, and leaves the outcome for the launcher."""
 
@@ -97,14 +114,14 @@ class CommitRun(beam.DoFn):
         self._version = version
         self._run = run
 
-    def process(self, shards: int) -> Iterable[int]:
-        """Commits once all shards are through; `shards` counts them."""
+    def process(self, again: int) -> Iterable[int]:
+        """Commits once all shards are through, `again` of them twice."""
         commit_run(VersionPaths(self._out, self._version), self._run)
-        return [shards]
+        return [again]
 
 
 class ComputeTable(beam.PTransform):
-    """From paths of worklist files to one element, the number of shards, after the commit."""
+    """From paths of worklist files to one element, after the commit: the number of files that were done again."""
 
     def __init__(self, spec: TableSpec, out: str, run: str, threads: int | None) -> None:
         super().__init__()
@@ -115,11 +132,28 @@ class ComputeTable(beam.PTransform):
 
     def expand(self, worklists: Any) -> Any:
         """Applies the steps."""
+        shards = worklists | "ReadWorklist" >> beam.FlatMap(read_worklist)
+        computed = shards | "Compute" >> self._compute()
+        # Files whose ranges disagree are done again whole; there are hardly ever any.
+        again = computed | "ReadAgain" >> beam.ParDo(ReadAgain(self._out, self._spec.version, self._run))
+        return (again | "ComputeAgain" >> self._compute()) | "Commit" >> beam.ParDo(
+            CommitRun(self._out, self._spec.version, self._run)
+        )
+
+    def _compute(self) -> Any:
+        """From shards to their number, once all are computed."""
+        return _Compute(self._spec, self._out, self._threads)
+
+
+class _Compute(beam.PTransform):
+    def __init__(self, spec: TableSpec, out: str, threads: int | None) -> None:
+        super().__init__()
+        self._do = ComputeShards(spec.to_json(), out, threads)
+
+    def expand(self, shards: Any) -> Any:
         return (
-            worklists
-            | "ReadWorklist" >> beam.FlatMap(read_worklist)
+            shards
             | "Spread" >> beam.Reshuffle()
-            | "ComputeShards" >> beam.ParDo(ComputeShards(self._spec.to_json(), self._out, self._threads))
+            | "ComputeShards" >> beam.ParDo(self._do)
             | "CountShards" >> beam.combiners.Count.Globally()
-            | "Commit" >> beam.ParDo(CommitRun(self._out, self._spec.version, self._run))
         )

@@ -169,7 +169,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         read_file(str(tmp_path / "x.parquet"), pa.schema({"a": pa.int64()}))
 
 
-def test_chunks_cross_row_groups_and_a_range_is_read_alone(tmp_path: Path) -> None:
+def test_chunks_cross_row_groups(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", {"a": list(range(50))}, row_group_size=7)
 
     whole = read_file(path, pa.schema({"a": pa.int64()}), rows=20)
@@ -179,12 +179,6 @@ def test_chunks_cross_row_groups_and_a_range_is_read_alone(tmp_path: Path) -> No
         list(range(40, 50)),
     ]
     assert [chunk.columns.column(0).to_pylist() for chunk in whole] == [c.addresses.tolist() for c in whole]
-
-    (part,) = read_file(path, pa.schema({"a": pa.int64()}), start=2, end=4)
-    assert part.addresses.tolist() == part.columns.column(0).to_pylist() == list(range(14, 28))
-    assert read_file(path, pa.schema({"a": pa.int64()}), start=3, end=3) == []
-    with pytest.raises(CorpusError, match="no row groups 5 to 9, there are 8"):
-        read_file(path, pa.schema({"a": pa.int64()}), start=5, end=9)
 
 
 def test_no_columns_still_have_rows(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from beamhub.corpus import decoding
 from beamhub.corpus.formats import infer_schema, reader_for
 from beamhub.corpus.listing import list_corpus
 from beamhub.corpus.payload import payload
-from beamhub.corpus.shards import Chunk, Shard
+from beamhub.corpus.shards import Chunk
 from beamhub.errors import CorpusError
 from tests.corpora import columns, example, read, write_tfrecord
 from tests.shared import shared
@@ -163,13 +163,6 @@ def test_a_file_that_became_another_is_named(tmp_path: Path) -> None:
 def test_a_type_that_an_example_cannot_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="column 'a' cannot be read as int32 from TFRecord"):
         read_records(tmp_path, [b""], ("a", pa.int32()))
-
-
-def test_a_range_of_a_file_is_refused() -> None:
-    shard = Shard("file", "file", 100, "token", 10, 20)
-
-    with pytest.raises(CorpusError, match="file: a TFRecord file is read whole"):
-        list(reader_for("tfrecord").read(shard, pa.schema([]), records=True, rows=1, max_bytes=1))
 
 
 def values_by_tensorflow(path: str, schema: pa.Schema) -> dict[str, list[object]]:

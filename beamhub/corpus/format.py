@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Self
 
 import pyarrow as pa
@@ -37,6 +37,41 @@ class Stretch(ABC):
         """The records as columns. Raises CorpusError where the stretch as a whole cannot be decoded."""
 
 
+Span = tuple[int, int]
+"""Bytes of a file: where the first record begins and where the last one ends."""
+
+
+class Scan(Iterator[Stretch]):
+    """The stretches of a shard, in order. Once they are read, `span` tells what they covered.
+
+    None where the shard has no records, or where ranges of this format cannot disagree on whose a record is.
+    """
+
+    def __init__(self, stretches: Generator[Stretch, None, Span | None]) -> None:
+        """The generator returns the span."""
+        self._stretches = stretches
+        self.span: Span | None = None
+
+    def __next__(self) -> Stretch:
+        """The next stretch."""
+        try:
+            return next(self._stretches)
+        except StopIteration as end:
+            self.span = self.span or end.value
+            raise
+
+
+class FalseStartError(Exception):
+    """What a range took for its first record is none: reading on met bytes, at `offset`, that are no record.
+
+    Such a start lies inside another record's data; the range's first record is looked for behind `offset`.
+    """
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"no record begins at byte {offset}")
+        self.offset = offset
+
+
 class CorpusFormat(ABC):
     """A new one is a class with these members, and an entry in `formats.FORMATS`."""
 
@@ -51,14 +86,22 @@ class CorpusFormat(ABC):
     def schema(self, shards: Sequence[Shard], declared: bytes | None, sample: int) -> pa.Schema:
         """The columns that can be read, by name and Arrow type. See `formats.infer_schema`."""
 
-    @abstractmethod
-    def scan(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Stretch]:
+    def scan(
+        self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int, behind: int | None = None
+    ) -> Scan:
         """The shard's records in order, in stretches of at most `rows` records and about `max_bytes` bytes.
 
         Where the stretches are cut depends on the file, the columns and the two limits only. `records` asks for the
         serialized records. A file that cannot be read is a CorpusError. An OSError of the file system passes, to be tried
-        again.
+        again. A FalseStartError asks for another scan, with `behind` its offset.
         """
+        return Scan(self._stretches(shard, schema, records, rows, max_bytes, behind))
+
+    @abstractmethod
+    def _stretches(
+        self, shard: Shard, schema: pa.Schema, records: bool, rows: int, max_bytes: int, behind: int | None
+    ) -> Generator[Stretch, None, Span | None]:
+        """What `scan` gives."""
 
     def read(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Chunk]:
         """The stretches of `scan`, decoded.

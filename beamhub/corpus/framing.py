@@ -31,8 +31,12 @@ _CHECKSUM = struct.Struct("<I")
 _FOOTER_BYTES = _CHECKSUM.size
 _MASK = 0xA282EAD8
 
+HEADER_BYTES = _HEADER.size
+FRAME_BYTES = HEADER_BYTES + _FOOTER_BYTES
+"""What a frame takes beside its data."""
+
 _BLOCK = 1 << 20
-_LARGEST = (1 << 31) - 1
+LARGEST_RECORD = (1 << 31) - 1
 """A protocol buffer ends at 2 GiB, so a longer record is damage (or an attack), not data."""
 
 _MEND = "write the file again or leave it out of the corpus"
@@ -56,6 +60,19 @@ def _header(length: int) -> bytes:
 def _masked(data: bytes) -> int:
     crc: int = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF
+
+
+def masked(crcs: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """Checksums as frames hold them."""
+    return ((crcs >> np.uint32(15)) | (crcs << np.uint32(17))) + np.uint32(_MASK)
+
+
+class DamagedFrameError(CorpusError):
+    """Bytes that are no whole frame; `offset` is where it would begin."""
+
+    def __init__(self, offset: int, message: str) -> None:
+        super().__init__(message)
+        self.offset = offset
 
 
 def is_framed(head: bytes) -> bool:
@@ -155,62 +172,82 @@ class FrameReader:
     computed once for each length that occurs. Memory is one chunk and one block of 1 MiB.
     """
 
-    def __init__(self, stream: Readable, path: str) -> None:
-        """`path` is for messages."""
+    def __init__(self, stream: Readable, path: str, start: int = 0, stop: int | None = None) -> None:
+        """`stream` is at offset `start`, where a frame begins; frames that begin at `stop` or later are left.
+
+        `path` is for messages.
+        """
         self._stream = stream
         self._path = path
+        self.stop = stop
         self._buffer = b""
-        self._base = 0
+        self._base = start
         self._position = 0
         self._length_checks = _LengthChecks()
+
+    @property
+    def offset(self) -> int:
+        """Where the next frame begins, or the end of the stream."""
+        return self._base + self._position
 
     def take(self, rows: int, max_bytes: int) -> Frames | None:
         """The next records: at most `rows` and `max_bytes` (frames counted), one at least; None at the end.
 
-        Raises CorpusError, with the offset in the uncompressed stream, for damage and for an end inside a
+        Raises DamagedFrameError, with the offset in the uncompressed stream, for damage and for an end inside a
         record.
         """
         records: list[bytes] = []
         offsets: list[Offsets] = []
-        start = self._base + self._position
+        start = self.offset
         limit = start + max_bytes
-        while len(records) < rows:
+        while len(records) < rows and not self._is_past(self.offset):
             needed = self._cut(records, offsets, rows, limit)
-            here = self._base + self._position
-            if needed > _LARGEST:
-                raise CorpusError(f"{self._path}: the record at byte {here} claims {needed:,} bytes; {_MEND}")
-            if records and here + needed > limit:
+            if self._is_past(self.offset):
+                break
+            if needed > LARGEST_RECORD:
+                raise DamagedFrameError(
+                    self.offset, f"{self._path}: the record at byte {self.offset} claims {needed:,} bytes; {_MEND}"
+                )
+            if records and self.offset + needed > limit:
                 break
             limit = max(limit, start + needed)
-            if not self._fill(needed):
+            if needed and not self._fill(needed):
                 break
         return Frames(records, np.concatenate(offsets)) if records else None
 
+    def _is_past(self, offset: int) -> bool:
+        return self.stop is not None and offset >= self.stop
+
     def _cut(self, records: list[bytes], offsets: list[Offsets], rows: int, limit: int) -> int:
-        """Appends the records that are whole in the buffer and end before `limit`; the size of the next."""
+        """Appends the records that are whole in the buffer and end before `limit`; the size of the next, 0 for none."""
         buffer, base, position = self._buffer, self._base, self._position
         checks, unpack = self._length_checks, _HEADER.unpack_from
-        header, frame = _HEADER.size, _HEADER.size + _FOOTER_BYTES
         end = min(len(buffer), limit - base)
         cut: list[bytes] = []
         append = cut.append
-        needed = header
+        needed = HEADER_BYTES
         for _ in range(rows - len(records)):
-            if position + header > end:
-                needed = header
+            if position + HEADER_BYTES > end:
+                needed = HEADER_BYTES
                 break
             length, check = unpack(buffer, position)
             if checks[length] != check:
+                if self._is_past(base + position):
+                    break
                 raise self._damaged(base + position, "length")
-            needed = length + frame
+            needed = length + FRAME_BYTES
             if position + needed > end:
                 break
-            append(buffer[position + header : position + needed - _FOOTER_BYTES])
+            append(buffer[position + HEADER_BYTES : position + needed - _FOOTER_BYTES])
             position += needed
         else:
             needed = 0
-        ends = self._position + np.cumsum(np.fromiter(map(len, cut), np.int64, len(cut)) + frame)
+        ends = self._position + np.cumsum(np.fromiter(map(len, cut), np.int64, len(cut)) + FRAME_BYTES)
         starts = base + np.concatenate(([self._position], ends[:-1])) if cut else _NOWHERE
+        if self.stop is not None and self._is_past(base + position):
+            ours = int(np.searchsorted(starts, self.stop))
+            cut, starts, ends = cut[:ours], starts[:ours], ends[:ours]
+            position = int(ends[-1]) if ours else self._position
         self._verify(cut, starts, ends)
         records += cut
         offsets.append(starts)
@@ -224,8 +261,7 @@ class FrameReader:
         footers = ends[:, None] + np.arange(-_FOOTER_BYTES, 0)
         stored = np.frombuffer(self._buffer, np.uint8)[footers].view("<u4").ravel()
         crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, len(records))
-        masked = ((crcs >> np.uint32(15)) | (crcs << np.uint32(17))) + np.uint32(_MASK)
-        wrong = np.flatnonzero(masked != stored)
+        wrong = np.flatnonzero(masked(crcs) != stored)
         if wrong.size:
             raise self._damaged(int(starts[wrong[0]]), "data")
 
@@ -243,11 +279,15 @@ class FrameReader:
             have += len(block)
         self._buffer = b"".join(parts)
         if 0 < have < needed:
-            raise CorpusError(f"{self._path}: truncated inside the record at byte {self._base}; {_MEND}")
+            raise DamagedFrameError(
+                self._base, f"{self._path}: truncated inside the record at byte {self._base}; {_MEND}"
+            )
         return have > 0
 
-    def _damaged(self, offset: int, part: str) -> CorpusError:
-        return CorpusError(f"{self._path}: the {part} of the record at byte {offset} is not what was written; {_MEND}")
+    def _damaged(self, offset: int, part: str) -> DamagedFrameError:
+        return DamagedFrameError(
+            offset, f"{self._path}: the {part} of the record at byte {offset} is not what was written; {_MEND}"
+        )
 
 
 class _LengthChecks(dict[int, int]):

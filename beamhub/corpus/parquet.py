@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -67,18 +68,20 @@ class ParquetFormat(CorpusFormat):
         """Of the first file's footer."""
         if declared is not None:
             raise UsageError("a schema was given for a Parquet corpus, whose files hold their own; leave it out")
-        with _parquet(shards[0].path) as file:
+        with opened(shards[0].path) as source, _parquet(source, shards[0].path) as file:
             return pa.schema(_fields(file.schema_arrow))
 
-    def scan(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Stretch]:
-        """Row groups `shard.start` to `shard.end`. Raises CorpusError for `records`: there are none."""
+    def _stretches(
+        self, shard: Shard, schema: pa.Schema, records: bool, rows: int, max_bytes: int, behind: int | None
+    ) -> Generator[Stretch, None, None]:
+        """The row groups of the shard. Raises CorpusError for `records`: there are none."""
         if records:
             raise CorpusError(f"{shard.path}: Parquet has no serialized records; use a TFRecord corpus, or a column")
         schema = schema.remove_metadata()
-        with _parquet(shard.path) as file:
+        with opened(shard.path) as source, _parquet(source, shard.path) as file:
             _check(schema, file.schema_arrow, shard.path)
-            groups = _groups(file.metadata, shard)
             starts = _starts(file.metadata, shard.path)
+            groups = _groups(file.metadata, shard, source.seek(0, 2)) if shard.is_range else range(len(starts) - 1)
             size = _batch_rows(file.metadata, groups, rows, max_bytes)
             first = starts[groups.start]
             # One thread: several shards are read at once.
@@ -92,16 +95,15 @@ class ParquetFormat(CorpusFormat):
 
 
 @contextmanager
-def _parquet(path: str) -> Iterator[pq.ParquetFile]:
-    with opened(path) as file:
-        try:
-            # Without these two, a whole row group would be in memory at once.
-            yield pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            # Arrow tells of a damaged file by a bare OSError; the file system's own have a number or a class.
-            if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
-                raise
-            raise CorpusError(f"{path}: not Parquet, truncated or damaged ({_first_line(error)}); {_MEND}") from error
+def _parquet(source: BinaryIO, path: str) -> Iterator[pq.ParquetFile]:
+    try:
+        # Without these two, a whole row group would be in memory at once.
+        yield pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        # Arrow tells of a damaged file by a bare OSError; the file system's own have a number or a class.
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise
+        raise CorpusError(f"{path}: not Parquet, truncated or damaged ({_first_line(error)}); {_MEND}") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -137,14 +139,18 @@ def _check(schema: pa.Schema, there: pa.Schema, path: str) -> None:
             )
 
 
-def _groups(metadata: pq.FileMetaData, shard: Shard) -> range:
-    end = metadata.num_row_groups if shard.end == WHOLE else shard.end
-    if not 0 <= shard.start <= end <= metadata.num_row_groups:
-        raise CorpusError(
-            f"{shard.path}: no row groups {shard.start} to {end}, there are {metadata.num_row_groups};"
-            " list the corpus again"
-        )
-    return range(shard.start, end)
+def _groups(metadata: pq.FileMetaData, shard: Shard, size: int) -> range:
+    """The row groups of a range: those whose middle lies in it, by their share of the file's `size` bytes.
+
+    By shares, for where each lies is told by its columns only, and asking for those ends the process where a footer is
+    damaged. Every row group has one range, whatever the shares.
+    """
+    sizes = np.array(
+        [max(0, metadata.row_group(n).total_byte_size) for n in range(metadata.num_row_groups)], np.float64
+    )
+    middles = (np.cumsum(sizes) - sizes / 2) * (size / max(1.0, sizes.sum()))
+    first, last = np.searchsorted(middles, [shard.start, np.inf if shard.end == WHOLE else shard.end])
+    return range(int(first), int(last))
 
 
 def _starts(metadata: pq.FileMetaData, path: str) -> list[int]:

@@ -18,9 +18,9 @@ WHOLE = -1
 class Shard:
     """A file of the corpus, or a range of it.
 
-    `path` is the file, `relative` the same below the corpus root. `start` and `end` are row groups (Parquet)
-    or bytes (TFRecord), `end` exclusive, `WHOLE` for the file's end. `size` is in bytes, `token` the input
-    token (`storage.FileInfo.token`).
+    `path` is the file, `relative` the same below the corpus root. `start` and `end` are bytes of the file, `end`
+    exclusive, `WHOLE` for the file's end: a range owns the records that begin in it (TFRecord), or the row groups whose
+    middle lies in it (Parquet). `size` is in bytes, `token` the input token (`storage.FileInfo.token`) of the file.
     """
 
     path: str
@@ -39,6 +39,11 @@ class Shard:
     def token_id(self) -> str:
         """8 hex digits of the input token, for file names."""
         return _digest(self.token)[:8]
+
+    @property
+    def is_range(self) -> bool:
+        """Whether it is less than a file."""
+        return (self.start, self.end) != (0, WHOLE)
 
     @property
     def partition(self) -> str:

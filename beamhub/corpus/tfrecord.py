@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,9 @@ import pyarrow as pa
 from beamhub.corpus import framing
 from beamhub.corpus.decoding import ExampleDecoders
 from beamhub.corpus.files import opened
-from beamhub.corpus.format import CorpusFormat, Stretch
-from beamhub.corpus.framing import FrameReader, Frames, Inflated, write_records
+from beamhub.corpus.format import CorpusFormat, FalseStartError, Span, Stretch
+from beamhub.corpus.framing import DamagedFrameError, FrameReader, Frames, Inflated, write_records
+from beamhub.corpus.headers import find_record
 from beamhub.corpus.inference import sampled_schema
 from beamhub.corpus.shards import WHOLE, Chunk, Shard
 from beamhub.errors import CorpusError
@@ -69,26 +71,36 @@ class TFRecordFormat(CorpusFormat):
         """Looks into 32 files at most and stops after 64 MiB, however few records that is."""
         return sampled_schema(_first_records(shards, sample), declared)
 
-    def scan(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Stretch]:
-        """The serialized records come with every chunk, asked for or not, since they are in memory anyway."""
-        if (shard.start, shard.end) != (0, WHOLE):
-            raise CorpusError(f"{shard.path}: a TFRecord file is read whole, not as a range of bytes")
+    def _stretches(
+        self, shard: Shard, schema: pa.Schema, records: bool, rows: int, max_bytes: int, behind: int | None
+    ) -> Generator[Stretch, None, Span | None]:
+        """The serialized records come with every chunk, asked for or not, since they are in memory anyway.
+
+        A range owns the records whose frames begin in it; of a compressed file the first range owns all.
+        """
         decoders = ExampleDecoders(schema)
-        with _frames(shard.path) as reader:
-            while frames := reader.take(rows, max_bytes):
-                yield _Examples(frames, decoders)
+        with _frames(shard, behind) as reader:
+            if reader is None:
+                return None
+            begins = reader.offset
+            with _noticing_false_starts(shard):
+                while frames := reader.take(rows, max_bytes):
+                    yield _Examples(frames, decoders)
+            return None if reader.stop is None else (begins, reader.offset)
 
 
 @contextmanager
-def _frames(path: str) -> Iterator[FrameReader]:
+def _frames(shard: Shard, behind: int | None = None) -> Iterator[FrameReader | None]:
+    """A reader at the first record of the shard; None where none begins in it."""
+    path = shard.path
     with opened(path) as file:
         head = file.read(4096)
         file.seek(0)
         # Frames first: the first record's length may look like a gzip header.
         if framing.is_framed(head):
-            yield FrameReader(file, path)
+            yield _reader_in(file, shard, behind) if shard.is_range else FrameReader(file, path)
         elif framing.is_compressed(head):
-            yield FrameReader(Inflated(file, path), path)
+            yield FrameReader(Inflated(file, path), path) if shard.start == 0 else None
         else:
             raise CorpusError(
                 f"{path}: not TFRecord, or damaged: it begins with {head[:12]!r}; "
@@ -96,12 +108,38 @@ def _frames(path: str) -> Iterator[FrameReader]:
             )
 
 
+def _reader_in(file: BinaryIO, shard: Shard, behind: int | None) -> FrameReader | None:
+    size = file.seek(0, 2)
+    stop = size if shard.end == WHOLE else shard.end
+    start: int | None = 0
+    if shard.start:
+        start = find_record(file, shard.start if behind is None else behind + 1, stop, size)
+    if start is None:
+        # Of the last range, which nothing follows, it is told where the one before has to end.
+        if shard.end != WHOLE:
+            return None
+        start = size
+    file.seek(start)
+    return FrameReader(file, shard.path, start, stop)
+
+
+@contextmanager
+def _noticing_false_starts(shard: Shard) -> Iterator[None]:
+    try:
+        yield
+    except DamagedFrameError as error:
+        # The first range begins where the file does: there it is damage.
+        if shard.start == 0:
+            raise
+        raise FalseStartError(error.offset) from error
+
+
 def _first_records(shards: Sequence[Shard], count: int) -> list[bytes]:
     records: list[bytes] = []
     room = _SAMPLED_BYTES
     for shard in [shard for shard in shards if shard.size][:_SAMPLED_FILES]:
-        with _frames(shard.path) as reader:
-            while len(records) < count and room > 0 and (frames := reader.take(count - len(records), room)):
+        with _frames(shard) as reader:
+            while reader and len(records) < count and room > 0 and (frames := reader.take(count - len(records), room)):
                 records += frames.records
                 room -= sum(map(len, frames.records))
         if len(records) >= count or room <= 0:

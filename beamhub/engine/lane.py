@@ -12,12 +12,13 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
+from beamhub.corpus.format import FalseStartError, Span
 from beamhub.engine.pool import ComputePool
-from beamhub.engine.shard import ShardOutput, WorkItem, check_token, read_batches, result_of
+from beamhub.engine.shard import ShardOutput, WorkItem, check_token, result_of, scan
 from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.work import Work
 from beamhub.features.ledger import ShardResult
@@ -50,7 +51,7 @@ class Lane:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="beamhub-write")
         # Closing waits for the disk, or uploads: the next shard is written meanwhile.
         self._closer = ThreadPoolExecutor(1, thread_name_prefix="beamhub-close")
-        self._results: collections.deque[Future[ShardResult]] = collections.deque()
+        self._flows: collections.deque[_Flow] = collections.deque()
 
     def submit(self, item: WorkItem) -> list[ShardResult]:
         """Reads a shard, and returns when it is read: its last batches may still be on their way.
@@ -58,11 +59,14 @@ class Lane:
         Returns:
             Results of shards handed in so far that are finished, in order.
         """
-        flow = _Flow(item, previous=self._results[-1] if self._results else None)
-        self._results.append(flow.result)
+        self._begin(item)
+        return self._finished(lambda result: result.done())
+
+    def _begin(self, item: WorkItem) -> None:
+        flow = _Flow(item, previous=self._flows[-1].result if self._flows else None)
+        self._flows.append(flow)
         self._writer.submit(self._write, flow)
         self._read(flow)
-        return self._finished(lambda result: result.done())
 
     def drain(self) -> list[ShardResult]:
         """Waits for all shards; the results not yet returned."""
@@ -81,18 +85,23 @@ class Lane:
 
     def _finished(self, is_wanted: Callable[[Future[ShardResult]], bool]) -> list[ShardResult]:
         found = []
-        while self._results and is_wanted(self._results[0]):
-            found.append(self._results.popleft().result())
+        while self._flows and is_wanted(self._flows[0].result):
+            flow = self._flows.popleft()
+            try:
+                found.append(flow.result.result())
+            except FalseStartError as start:
+                self._begin(replace(flow.item, behind=start.offset))
         return found
 
     def _read(self, flow: _Flow) -> None:
         with flow.reading():
             check_token(flow.item.shard)
-            batches = read_batches(flow.item.shard, self._spec)
+            stretches, batches = scan(flow.item, self._spec)
             while not flow.failed.is_set():
                 with self._pool.stages.busy("read"):
                     batch = next(batches, None)
                 if batch is None:
+                    flow.span = stretches.span
                     return
                 flow.put(self._pool.submit(batch))
 
@@ -111,16 +120,20 @@ class Lane:
 
     def _close(self, flow: _Flow, output: ShardOutput, stack: contextlib.ExitStack) -> None:
         with flow.settling(), stack:
-            flow.result.set_result(output.close())
+            flow.result.set_result(output.close(flow.span))
 
 
 @dataclass
 class _Flow:
-    """Batches of one shard on their way from the thread that reads to the one that writes, and its result in the end."""
+    """Batches of one shard on their way from the thread that reads to the one that writes, and its result in the end.
+
+    `span` is the scan's, once the batches have come to their end.
+    """
 
     item: WorkItem
     previous: Future[ShardResult] | None
     result: Future[ShardResult] = field(default_factory=Future)
+    span: Span | None = None
     failed: threading.Event = field(default_factory=threading.Event)
     _queue: queue.SimpleQueue[Work | _End] = field(default_factory=queue.SimpleQueue)
     _ended: bool = False
@@ -168,7 +181,9 @@ class _Reading(contextlib.AbstractContextManager["_Reading"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self._flow.end(error)
-        return error is not None and result_of(self._flow.item.shard, error) is not None
+        return isinstance(error, FalseStartError) or (
+            error is not None and result_of(self._flow.item.shard, error) is not None
+        )
 
 
 class _Settling(contextlib.AbstractContextManager["_Settling"]):

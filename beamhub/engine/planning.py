@@ -11,6 +11,7 @@ from beamhub import storage
 from beamhub.corpus.globs import covers
 from beamhub.corpus.listing import Corpus, list_corpus
 from beamhub.corpus.shards import Shard
+from beamhub.engine.ranges import in_ranges
 from beamhub.engine.settle import settle
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import FORMAT_VERSION, TableSpec
@@ -76,6 +77,7 @@ def make_plan(job: Job) -> Plan:
     if spec.version in known and not job.dry_run and job.limit is None:
         roll_forward(paths)
     state = VersionState.load(paths)
+    corpus = in_ranges(corpus, spec, state)
     changes = [shard for shard in corpus.shards if not state.committed(shard)]
     todo = [WorkItem(shard, state.waits(shard)) for shard in changes if state.done(shard) is None]
     listed = {shard.relative for shard in corpus.shards}
@@ -161,13 +163,14 @@ def _same_request(
 def _check_pinned(job: Job, spec: TableSpec) -> None:
     call = spec.call
     for name, asked, begun in (
+        ("split_bytes", job.split_bytes, spec.split_bytes),
         ("batch_size", job.batch_size, call.batch_size),
         ("variables", job.variables, "frozen" if call.frozen else "plain"),
     ):
         if asked not in (None, begun):
             raise UsageError(
-                f"{flag(name)} {asked}: version {spec.version} was begun with {begun}, and another changes the last bits of its "
-                f"vectors: leave the flag out, or give another --out"
+                f"{flag(name)} {asked}: version {spec.version} was begun with {begun}, and another changes the files or the last "
+                f"bits of its vectors: leave the flag out, or give another --out"
             )
 
 

@@ -13,6 +13,7 @@ from beamhub import storage
 from beamhub.corpus.formats import infer_schema, reader_for
 from beamhub.corpus.listing import Corpus
 from beamhub.corpus.shards import Chunk
+from beamhub.corpus.splitting import SPLIT_BYTES
 from beamhub.engine.calibration import Calibration
 from beamhub.engine.caller import Failure
 from beamhub.engine.pool import acquire_module, bind_caller
@@ -86,6 +87,7 @@ class _Settling:
             self.corpus.format,
             self.corpus.root,
             read,
+            SPLIT_BYTES if self.job.split_bytes is None else self.job.split_bytes,
         )
 
     def _schema(self) -> pa.Schema:

@@ -11,7 +11,7 @@ from typing import Self
 import pyarrow as pa
 
 from beamhub import storage
-from beamhub.corpus.format import Stretch
+from beamhub.corpus.format import Scan, Span, Stretch
 from beamhub.corpus.formats import reader_for
 from beamhub.corpus.shards import Chunk, Shard
 from beamhub.engine.batches import batches
@@ -39,10 +39,14 @@ FAILURES = (BeamhubError, OSError, pa.ArrowException, MemoryError, RuntimeError)
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """A shard to compute. `pending`: its file replaces committed ones, so it waits for the commit."""
+    """A shard to compute. `pending`: its file replaces committed ones, so it waits for the commit.
+
+    `behind` is the offset of the last FalseStartError, where there was one.
+    """
 
     shard: Shard
     pending: bool = False
+    behind: int | None = None
 
 
 class InputChangedError(Exception):
@@ -78,17 +82,21 @@ def batch_rows(spec: TableSpec) -> int:
     return size * max(1, BATCH_ROWS // size)
 
 
-def read_batches(shard: Shard, spec: TableSpec) -> Iterator[Stretch]:
-    """The shard's records in batches of one or more calls. Raises CorpusError for a damaged file, or OSError."""
+def scan(item: WorkItem, spec: TableSpec) -> tuple[Scan, Iterator[Stretch]]:
+    """A scan of the shard, and its records in batches of one or more calls.
+
+    Reading the batches raises CorpusError for a damaged file, FalseStartError, or OSError.
+    """
     size = batch_rows(spec)
     stretches = reader_for(spec.corpus_format).scan(
-        shard,
+        item.shard,
         spec.corpus_schema,
         records=needs_records(spec),
         rows=size * max(1, 4096 // size),
         max_bytes=CHUNK_BYTES,
+        behind=item.behind,
     )
-    return batches(stretches, size)
+    return stretches, batches(stretches, size)
 
 
 class ShardOutput:
@@ -117,13 +125,14 @@ class ShardOutput:
         if made.num_rows:
             self._writer.write(made)
 
-    def close(self) -> ShardResult:
-        """Gives the files their names, dead letters first. Raises InputChangedError."""
+    def close(self, span: Span | None) -> ShardResult:
+        """Gives the files their names, dead letters first; `span` is the scan's. Raises InputChangedError."""
         check_token(self._shard)
         # Before the data file gets its name: a file that is there is done, with its dead letters.
         write_dead(self._paths, self._shard, self._dead)
         first, last = (self._order and self._order.range) or (None, None)
-        counts = Counts(self._read, self._produced, len(self._dead), 0, self._null_keys, first, last)
+        begins, ends = span or (None, None)
+        counts = Counts(self._read, self._produced, len(self._dead), 0, self._null_keys, first, last, begins, ends)
         return self._writer.close(counts)
 
     def __enter__(self) -> Self:

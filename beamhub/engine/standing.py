@@ -12,6 +12,7 @@ from beamhub.corpus.listing import Corpus, list_corpus
 from beamhub.corpus.shards import Shard
 from beamhub.engine.lane import compute_shard
 from beamhub.engine.pool import acquire_pool
+from beamhub.engine.ranges import in_ranges
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.worklist import RunPapers, last_run
@@ -54,7 +55,7 @@ def standing(paths: VersionPaths) -> Standing:
     A corpus without any file is one whose files are all deleted.
     """
     state = VersionState.load(paths)
-    corpus = _corpus(paths, may_be_empty=True)
+    corpus = _corpus(paths, state, may_be_empty=True)
     stands = Counter(state.standing(shard) for shard in corpus.shards)
     failed = [(shard.relative, found.reason) for shard in corpus.shards if (found := state.failed(shard)) is not None]
     listed = {shard.relative for shard in corpus.shards}
@@ -101,7 +102,7 @@ def run_shard(paths: VersionPaths, name: str) -> str:
     """
     spec = TableSpec.from_json(read_document(paths.spec))
     state = VersionState.load(paths)
-    shard = _find(_corpus(paths), name)
+    shard = _find(_corpus(paths, state), name)
     committed = state.manifest.result(shard.id) if state.committed(shard) else None
     with tempfile.TemporaryDirectory() as scratch:
         # Of a shard that is committed nothing is missing: what it gives is only compared.
@@ -124,10 +125,10 @@ def _find(corpus: Corpus, name: str) -> Shard:
     raise CorpusError(f"no shard {name!r} in {corpus.pattern}; give an id, or a path below {corpus.root}")
 
 
-def _corpus(paths: VersionPaths, may_be_empty: bool = False) -> Corpus:
+def _corpus(paths: VersionPaths, state: VersionState, may_be_empty: bool = False) -> Corpus:
     papers = RunPapers(paths, last_run(paths))
-    spec = read_document(paths.spec)
+    spec = TableSpec.from_json(read_document(paths.spec))
     pattern = read_document(papers.path("run.json"))["corpus"]
     if may_be_empty and not storage.match(pattern) and not storage.list_files(pattern):
-        return Corpus(pattern, spec["corpus_root"], spec["corpus_format"], [])
-    return list_corpus(pattern, spec["corpus_root"])
+        return Corpus(pattern, spec.corpus_root, spec.corpus_format, [])
+    return in_ranges(list_corpus(pattern, spec.corpus_root), spec, state)

@@ -93,7 +93,8 @@ class TableSpec:
     """The spec of a version.
 
     `request` is what was asked for, `corpus_format` and `corpus_root` where shards come from, `corpus_schema` the columns
-    that are read. `key` and `keep` name columns; without `key` a record's address is its key.
+    that are read. `key` and `keep` name columns; without `key` a record's address is its key. Files are cut into ranges of
+    about `split_bytes`; 0: they are not.
     """
 
     request: dict[str, Any]
@@ -105,6 +106,7 @@ class TableSpec:
     corpus_format: str
     corpus_root: str
     corpus_schema: pa.Schema
+    split_bytes: int = 0
 
     def __post_init__(self) -> None:
         # As it will be read back: names below maps and lists, which count for nothing, may change on the way.
@@ -151,6 +153,7 @@ class TableSpec:
             "output_format": self.output_format,
             "corpus_format": self.corpus_format,
             "corpus_root": self.corpus_root,
+            "split_bytes": self.split_bytes,
             "corpus_schema": schema_to_text(self.corpus_schema),
             "schema": schema_to_text(self.schema),
             "columns": [
@@ -176,6 +179,8 @@ class TableSpec:
             values["corpus_format"],
             values["corpus_root"],
             schema_from_text(values["corpus_schema"]),
+            # Tables of before there were ranges have files.
+            values.get("split_bytes", 0),
         )
 
 

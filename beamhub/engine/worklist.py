@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from beamhub import storage
 from beamhub.corpus.shards import Shard
+from beamhub.engine.ranges import settle_ranges
 from beamhub.engine.shard import WorkItem
 from beamhub.errors import BeamhubError, DeadLetterLimitError, ShardsFailedError, TableError
 from beamhub.features.commit import CommitOutcome, commit
@@ -84,6 +85,10 @@ class RunPapers:
         storage.write_bytes(self.path("run.json"), encode_document(document))
         return worklists
 
+    def changes(self) -> list[Shard]:
+        """The shards that the run has to commit."""
+        return [item.shard for item in read_worklist(self.path("changes.arrow"))]
+
 
 def _to_table(items: Sequence[WorkItem]) -> pa.Table:
     return pa.Table.from_pylist([{**asdict(item.shard), "pending": item.pending} for item in items], schema=_ITEMS)
@@ -96,6 +101,17 @@ def read_worklist(path: str) -> Iterator[WorkItem]:
         yield WorkItem(Shard(**row), pending)
 
 
+def read_again(paths: VersionPaths, run: str) -> list[WorkItem]:
+    """Files that a run has computed in ranges and now has to compute whole (see `settle_ranges`)."""
+    changes = RunPapers(paths, run).changes()
+    if not any(shard.is_range for shard in changes):
+        return []
+    state = VersionState.load(paths)
+    known = {shard.id for shard in changes}
+    wholes = [shard for shard in settle_ranges(changes, state) if shard.id not in known]
+    return [WorkItem(shard, state.waits(shard)) for shard in wholes if state.done(shard) is None]
+
+
 def commit_run(paths: VersionPaths, run: str) -> CommitOutcome | None:
     """Commits what a run had to commit, and leaves the outcome in its papers.
 
@@ -104,11 +120,10 @@ def commit_run(paths: VersionPaths, run: str) -> CommitOutcome | None:
     """
     papers = RunPapers(paths, run)
     document = read_document(papers.path("run.json"))
-    changes = [item.shard for item in read_worklist(papers.path("changes.arrow"))]
+    state = VersionState.load(paths)
+    changes = settle_ranges(papers.changes(), state)
     try:
-        outcome = commit(
-            paths, changes, document["gone"], VersionState.load(paths).result, Limits(**document["limits"]), run
-        )
+        outcome = commit(paths, changes, document["gone"], state.result, Limits(**document["limits"]), run)
     except BeamhubError as error:
         example = _example(paths, changes) if isinstance(error, DeadLetterLimitError) else ""
         refusal = {"refused": type(error).__name__, "message": f"{error}{example}"}

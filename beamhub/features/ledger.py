@@ -31,7 +31,9 @@ READERS = 16
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Records of a shard: `read` = `produced` + `dead` + `skipped`; `null_keys` of those produced have no
-    key. Where keys increase all the way, `first_key` and `last_key` are these, as `KeyOrder` tells them."""
+    key. Where keys increase all the way, `first_key` and `last_key` are these, as `KeyOrder` tells them.
+    `begins` and `ends` are the bytes of the file where the first record of a range begins and the last one ends, where
+    ranges could disagree on that."""
 
     read: int
     produced: int
@@ -40,6 +42,8 @@ class Counts:
     null_keys: int = 0
     first_key: str | None = None
     last_key: str | None = None
+    begins: int | None = None
+    ends: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class ShardResult:
     null_keys: int = 0
     first_key: str | None = None
     last_key: str | None = None
+    begins: int | None = None
+    ends: int | None = None
     reason: str = ""
     pending: bool = False
 
@@ -101,6 +107,8 @@ RESULT_SCHEMA = pa.schema(
         ("null_keys", pa.int64()),
         ("first_key", pa.string()),
         ("last_key", pa.string()),
+        ("begins", pa.int64()),
+        ("ends", pa.int64()),
         ("reason", pa.string()),
         ("pending", pa.bool_()),
     ]

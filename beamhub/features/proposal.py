@@ -4,9 +4,10 @@ which go."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from beamhub.corpus.shards import Shard
+from beamhub.corpus.shards import WHOLE, Shard
 from beamhub.errors import BeamhubError
 from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import dead_name, parse_name, pending_name
@@ -30,6 +31,11 @@ class Proposal:
     failed: list[Hole] = field(default_factory=list)
     holes: list[Hole] = field(default_factory=list)
     tokens: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def whole(self) -> frozenset[str]:
+        """Corpus files that come whole; what was made of ranges of them goes."""
+        return frozenset(result.relative for result in self.added if _is_whole(result))
 
     @property
     def moves(self) -> tuple[tuple[str, str], ...]:
@@ -81,12 +87,23 @@ def _replace_file(
     finished = [result for shard, result in shards if result is not None and _is_finished(shard, result)]
     failed = [_hole(shard, result) for shard, result in shards if result is None or not _is_finished(shard, result)]
     proposal.failed += failed
+    if failed and any(result.begins is not None for result in finished):
+        # Only from the file's start on, range by range, is it known whose each record is.
+        missing = f"{failed[0].start}:{failed[0].end}"
+        proposal.failed += [
+            replace(_hole(shard, result), reason=f"waits for range {missing}, which failed")
+            for shard, result in shards
+            if result in finished
+        ]
+        return
     if failed and any(entry.token != token for entry in old):
         return
     if not finished:
         return
     ids = {result.shard for result in finished}
-    proposal.removed |= {entry.shard for entry in old if entry.token != token or entry.shard in ids}
+    # Where the file was done again whole, its ranges leave.
+    again = any(map(_is_whole, finished))
+    proposal.removed |= {entry.shard for entry in old if again or entry.token != token or entry.shard in ids}
     proposal.added += finished
     proposal.tokens[shards[0][0].relative] = token
 
@@ -105,7 +122,7 @@ def _old_holes(state: VersionState, proposal: Proposal, changed: set[str]) -> li
         hole
         for hole in state.manifest.root.holes
         if hole.shard not in changed
-        and hole.relative not in proposal.gone
+        and hole.relative not in proposal.gone | proposal.whole
         and hole.token == proposal.tokens.get(hole.relative, hole.token)
     ]
 
@@ -137,4 +154,10 @@ def leftovers(state: VersionState, proposal: Proposal) -> tuple[list[str], list[
 
 
 def _is_past(proposal: Proposal, result: ShardResult) -> bool:
+    if result.relative in proposal.whole and not _is_whole(result):
+        return True
     return result.relative in proposal.gone or proposal.tokens.get(result.relative, result.token) != result.token
+
+
+def _is_whole(result: ShardResult) -> bool:
+    return (result.start, result.end) == (0, WHOLE)

@@ -3,7 +3,7 @@ and failures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -71,18 +71,35 @@ def _check_result(state: VersionState, result: ShardResult) -> None:
 
 def _check_ranges(state: VersionState, proposal: Proposal) -> None:
     kept = state.manifest.where("relative", proposal.tokens)
-    ranges: dict[str, list[tuple[int, int]]] = {}
+    files: dict[str, list[ShardResult]] = {}
     for result in [*proposal.added, *(entry for entry in kept if entry.shard not in proposal.removed)]:
-        ranges.setdefault(result.relative, []).append((result.start, result.end))
-    for relative, found in ranges.items():
-        found.sort()
-        for (start, end), (following, _) in pairwise(found):
-            if end == WHOLE or end > following:
-                raise BeamhubError(
-                    f"{relative}: ranges {start}:{end} and from {following} overlap, so rows would be "
-                    "doubled; nothing was "
-                    "committed: plan again with the version's own split rule"
-                )
+        files.setdefault(result.relative, []).append(result)
+    for relative, found in files.items():
+        wrong = disagreement(found)
+        if wrong is not None:
+            raise BeamhubError(f"{relative}: {wrong}; nothing was committed: run again, which reads the file whole")
+
+
+def disagreement(ranges: Iterable[ShardResult]) -> str | None:
+    """Why these finished ranges of one file cannot stand side by side: rows would be doubled or lost. None where they can.
+
+    Of neighbours the later one has to begin where the earlier one ends. Where a range is missing (a hole), or has no record,
+    or its format leaves no doubt, nothing is compared.
+    """
+    earlier: ShardResult | None = None
+    for one, other in pairwise(sorted(ranges, key=lambda each: (each.start, each.end))):
+        if one.end == WHOLE or one.end > other.start:
+            return f"ranges {one.start}:{one.end} and {other.start}:{other.end} overlap, so rows would be doubled"
+        if one.begins is not None:
+            earlier = one
+        if one.end != other.start:
+            earlier = None
+        if earlier is not None and other.begins is not None and earlier.ends != other.begins:
+            return (
+                f"range {earlier.start}:{earlier.end} ends at byte {earlier.ends}, range {other.start}:{other.end} begins at "
+                f"byte {other.begins}, so rows would be lost or doubled"
+            )
+    return None
 
 
 def _check_dead(state: VersionState, totals: Totals, limits: Limits) -> None:

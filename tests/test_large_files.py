@@ -1,0 +1,158 @@
+"""Jobs over files in ranges: the rows are those of the files as a whole, whatever lies in them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import beamhub as library
+from beamhub.corpus.framing import write_records
+from beamhub.engine.lane import compute_shard
+from beamhub.engine.planning import make_plan
+from beamhub.engine.pool import acquire_pool
+from beamhub.features.lineage import write_once
+from beamhub.spec import EmbedJob
+from tests.corpora import example, write_tfrecord
+from tests.jobs import refused, succeed
+from tests.small import save
+
+WIDTH = 4
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Three times a vector."""
+    spec = tf.TensorSpec((None, WIDTH), tf.float32, "x")
+    return save(tmp_path_factory.mktemp("module"), lambda x: {"y": 3.0 * x}, spec)
+
+
+def vectors(rows: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(rows, WIDTH)).astype(np.float32)
+
+
+def records_of(values: np.ndarray) -> list[bytes]:
+    return [example(id=[row], x=[float(v) for v in vector]) for row, vector in enumerate(values)]
+
+
+def flags(module: str, corpus: Path, out: Path, *more: str) -> list[object]:
+    return ["--module", module, "--corpus", corpus, "--out", out, "--key=id", "--input=x", *more]
+
+
+def check(out: Path, values: np.ndarray) -> None:
+    """The table has each row once, in the order of the corpus, three times what was fed."""
+    table = library.open(str(out)).to_table()
+    assert table.column("key").to_pylist() == list(range(len(values)))
+    found = np.array(table.column("embedding").to_pylist(), np.float32)
+    np.testing.assert_allclose(found, 3 * values, rtol=1e-6)
+
+
+def shards_in(out: Path) -> list[tuple[int, int]]:
+    entries = library.open(str(out)).manifest.ordered
+    return list(zip(entries.column("start").to_pylist(), entries.column("end").to_pylist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "mode", [[], ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]], ids=["memory", "processes"]
+)
+def test_a_large_file_is_done_in_ranges(module: str, mode: list[str], tmp_path: Path) -> None:
+    values = vectors(5000)
+    path = tmp_path / "corpus" / "file.tfrecord"
+    path.parent.mkdir()
+    write_tfrecord(path, records_of(values))
+
+    said = succeed("embed", *flags(module, path, tmp_path / "out", "--split-bytes=40000", *mode))
+
+    check(tmp_path / "out", values)
+    ranges = shards_in(tmp_path / "out")
+    assert len(ranges) == round(path.stat().st_size / 40000) > 5
+    assert f"shards    {len(ranges)} committed" in said
+    assert "nothing to do" in succeed("embed", *flags(module, path, tmp_path / "out"))
+    assert f"{len(ranges)} done" in succeed("status", tmp_path / "out")
+
+
+def test_a_file_whose_ranges_disagree_is_done_again_whole_in_the_same_run(module: str, tmp_path: Path) -> None:
+    """Given records one of which is a TFRecord file itself, longer than a range and of records that the module takes, when
+    the file is read in ranges, then the table has the outer records alone, and no file of a range is left."""
+    inner = io.BytesIO()
+    write_records(inner, records_of(vectors(2000, seed=1)))
+    values = vectors(1000)
+    records = records_of(values)
+    records[500] = example(id=[500], x=[float(v) for v in values[500]], blob=[inner.getvalue()])
+    path = tmp_path / "corpus" / "file.tfrecord"
+    path.parent.mkdir()
+    write_tfrecord(path, records)
+    out = tmp_path / "out"
+
+    succeed("embed", *flags(module, path, out, "--split-bytes=20000"))
+
+    check(out, values)
+    assert shards_in(out) == [(0, -1)]
+    assert len([file for file in out.rglob("*.parquet") if "pending" not in str(file)]) == 1
+    assert "nothing to do" in succeed("embed", *flags(module, path, out))
+    assert "1 done" in succeed("status", out)
+
+
+def test_ranges_that_disagreed_before_the_job_died_are_done_again(module: str, tmp_path: Path) -> None:
+    """Given a job that died between its ranges and its commit, when it is run again, then the file is done whole."""
+    inner = io.BytesIO()
+    write_records(inner, records_of(vectors(2000, seed=1)))
+    values = vectors(100)
+    records = records_of(values)
+    records[50] = example(id=[50], x=[float(v) for v in values[50]], blob=[inner.getvalue()])
+    path = tmp_path / "corpus" / "file.tfrecord"
+    path.parent.mkdir()
+    write_tfrecord(path, records)
+    out = tmp_path / "out"
+    job = EmbedJob(module=module, corpus=str(path), out=str(out), key="id", input=("x",), split_bytes=20000)
+    plan = make_plan(job)
+    assert len(plan.todo) > 5
+    write_once(plan.paths.spec, plan.spec.to_json())
+    for item in plan.todo:
+        compute_shard(item, plan.spec, plan.paths, acquire_pool(plan.spec))
+
+    succeed("embed", *flags(module, path, out, "--split-bytes=20000"))
+
+    check(out, values)
+
+
+def test_a_damaged_record_fails_the_file_and_says_where(module: str, tmp_path: Path) -> None:
+    path = tmp_path / "corpus" / "file.tfrecord"
+    path.parent.mkdir()
+    write_tfrecord(path, records_of(vectors(3000)))
+    data = bytearray(path.read_bytes())
+    data[len(data) * 2 // 3] ^= 1
+    path.write_bytes(data)
+
+    error = refused(4, "embed", *flags(module, path, tmp_path / "out", "--split-bytes=30000"))
+
+    assert "1 shards failed" in error
+    assert "is not what was written" in error
+
+
+def test_the_first_run_settles_how_files_are_cut(module: str, tmp_path: Path) -> None:
+    path = tmp_path / "corpus" / "file.tfrecord"
+    path.parent.mkdir()
+    write_tfrecord(path, records_of(vectors(1000)))
+    succeed("embed", *flags(module, path, tmp_path / "out", "--split-bytes=20000"))
+
+    error = refused(2, "embed", *flags(module, path, tmp_path / "out", "--split-bytes=30000"))
+
+    assert "--split-bytes 30000" in error
+    assert "begun with 20000" in error
+
+
+def test_the_rows_of_a_changed_file_replace_those_of_its_ranges(module: str, tmp_path: Path) -> None:
+    path = tmp_path / "corpus" / "file.tfrecord"
+    path.parent.mkdir()
+    write_tfrecord(path, records_of(vectors(1000)))
+    succeed("embed", *flags(module, path, tmp_path / "out", "--split-bytes=20000"))
+    fewer = vectors(300, seed=2)
+    write_tfrecord(path, records_of(fewer))
+
+    succeed("embed", *flags(module, path, tmp_path / "out"))
+
+    check(tmp_path / "out", fewer)
