@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller
-from beamhub.engine.inference import Inference, call_size
+from beamhub.engine.inference import Inference
 from beamhub.engine.stages import Stages
 from beamhub.engine.tablespec import Call
 from beamhub.errors import BeamhubError
@@ -19,6 +20,8 @@ from beamhub.tasks.binding import Binding
 from beamhub.tasks.extract import Extract
 
 SIZE = 64
+CALL = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, SIZE)
+OPEN_CALL = replace(CALL, bindings=(Binding("x", "x", "float32", (None,)),))
 
 
 class Recorded:
@@ -39,9 +42,8 @@ class Recorded:
 def run(values: list[float]) -> tuple[list[float], list[int], list[int]]:
     """The outputs, the rows that failed, and the sizes of the calls."""
     module = Recorded()
-    call = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, SIZE)
     inference = Inference(
-        Caller(module, call, (ValueError,), TimeoutError), Extract(("y",), {"y": pa.float32()}), Stages(1)
+        Caller(module, CALL, (ValueError,), TimeoutError), Extract(("y",), {"y": pa.float32()}), Stages(1)
     )  # fmt: skip
     columns = pa.record_batch({"x": pa.array(values, pa.float32())})
     inferred = inference.run(Chunk(columns, np.arange(len(values))))
@@ -63,12 +65,34 @@ def run(values: list[float]) -> tuple[list[float], list[int], list[int]]:
     ],
 )
 def test_calls_hold_little_padding(left: int, calls: list[int]) -> None:
-    made = []
-    while left > 0:
-        made.append(call_size((4096, 512, 64), left))
-        left -= made[-1]
+    assert calls_made(CALL, 4096, left) == calls
 
-    assert made == calls
+
+def calls_made(call: Call, batch_size: int, left: int) -> list[int]:
+    made: list[int] = []
+    while sum(made) < left:
+        made.append(replace(call, batch_size=batch_size).next_size(left - sum(made)))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("left", "calls"),
+    [
+        (2000, [2048]),
+        (1536, [512] * 3),
+        (1537, [2048]),
+        (100, [128]),
+        (96, [32] * 3),
+        (39, [32, 8]),
+        (37, [32, 2, 2, 2]),
+        (7, [8]),
+        (6, [2] * 3),
+        (1, [2]),
+    ],
+)
+def test_calls_of_records_that_share_a_length_hold_less(left: int, calls: list[int]) -> None:
+    """Sizes lie a factor of four apart, down to 2, and no more than a quarter of a call of more than two is padding."""
+    assert calls_made(OPEN_CALL, 2048, left) == calls
 
 
 def test_a_good_batch_is_one_call() -> None:

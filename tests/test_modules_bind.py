@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from beamhub.errors import ModuleError
-from beamhub.modules.load import LoadedModule, Ragged, load_module
+from beamhub.modules.load import Feeding, LoadedModule, Ragged, load_module
 from beamhub.modules.protos import read_saved_model, variants
 from beamhub.modules.results import to_output
 from beamhub.modules.session import SessionModule
@@ -153,7 +153,7 @@ def test_preparation_makes_the_inputs_of_raw_columns(module: LoadedModule) -> No
         both = tf.reshape(tf.io.decode_raw(raw["bytes"], tf.uint8), [-1, 2])
         return {"left": tf.cast(both, tf.float32), "right": raw["right"]}
 
-    bound = module.bind("add", ["sum"], decode)
+    bound = module.bind("add", ["sum"], Feeding(decode))
 
     got = bound({"bytes": np.array([b"\x01\x02", b"\x03\x04"]), "right": np.float32([[10, 10], [20, 20]])})
 
@@ -161,7 +161,7 @@ def test_preparation_makes_the_inputs_of_raw_columns(module: LoadedModule) -> No
 
 
 def test_a_preparation_that_gives_a_wrong_size_is_refused(module: LoadedModule) -> None:
-    bound = module.bind("add", ["sum"], lambda raw: {"left": raw["a"], "right": raw["a"][:, :1]})
+    bound = module.bind("add", ["sum"], Feeding(lambda raw: {"left": raw["a"], "right": raw["a"][:, :1]}))
 
     with pytest.raises(ModuleError, match=r"input 'right' wants float32 \[\?,2\], got float32 \[3,1\]"):
         bound({"a": np.zeros((3, 2), np.float32)})

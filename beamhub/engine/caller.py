@@ -63,8 +63,11 @@ class Gathered:
         varying = [feed.lengths[good] for feed in self.feeds if not feed.uniform]
         if not varying or not len(good):
             return [good] if len(good) else []
-        _, first, group = np.unique(np.stack(varying), axis=1, return_index=True, return_inverse=True)
-        return [good[group.ravel() == each] for each in np.argsort(first, kind="stable")]
+        _, first, group, sizes = np.unique(
+            np.stack(varying), axis=1, return_index=True, return_inverse=True, return_counts=True
+        )
+        groups = np.split(good[np.argsort(group.ravel(), kind="stable")], np.cumsum(sizes)[:-1])
+        return [groups[each] for each in np.argsort(first)]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,7 +51,7 @@ class Inference:
         for rows in gathered.groups():
             start = 0
             while start < len(rows):
-                size = call_size(self.caller.call.sizes, len(rows) - start)
+                size = self.caller.call.next_size(len(rows) - start)
                 self._infer(gathered.feeds, rows[start : start + size], size, parts, failures)
                 start += size
         return _merge(parts, failures)
@@ -105,16 +104,6 @@ class Inference:
             middle = len(rows) // 2
             self._encode(slice_rows(outputs, 0, middle), rows[:middle], parts, failures)
             self._encode(slice_rows(outputs, middle, len(rows)), rows[middle:], parts, failures)
-
-
-def call_size(sizes: Sequence[int], left: int) -> int:
-    """The size of the next call where so many records are left; `sizes` are those there are, largest first.
-
-    The smallest that holds them all, unless more than half of it would be padding: then a smaller one, which is full.
-    """
-    holding = [size for size in sizes if size >= left] or [sizes[0]]
-    smaller = [size for size in sizes if size < holding[-1]]
-    return smaller[0] if smaller and 2 * left <= holding[-1] else holding[-1]
 
 
 def _merge(parts: list[_Part], failures: dict[int, Failure]) -> Inferred:

@@ -17,7 +17,7 @@ from beamhub.corpus.splitting import SPLIT_BYTES
 from beamhub.engine.calibration import Calibration
 from beamhub.engine.caller import Failure
 from beamhub.engine.pool import acquire_module, bind_caller
-from beamhub.engine.sizing import SMALLEST_BATCH, batch_sizes, default_batch_size, result_bytes
+from beamhub.engine.sizing import SMALLEST_BATCH, batch_sizes, default_batch_size, result_bytes, rows_together
 from beamhub.engine.tablespec import Call, TableSpec
 from beamhub.engine.threads import configure_tensorflow
 from beamhub.engine.trial import Trial
@@ -157,6 +157,8 @@ class _Settling:
             trial = Trial(bind_caller(module, call, task))
         tried = self._try(trial, call, read)
         result = result_bytes(tried.shapes)
+        if call.is_open and call.sizes[0] > 1:
+            call = replace(call, together=rows_together(call.bindings, tried.lengths, result))
         sizes: tuple[int, ...] = (call.batch_size,)
         if call.fixed is None:
             size = self.job.batch_size or default_batch_size(call.bindings, tried.lengths, result)

@@ -77,9 +77,12 @@ def needs_records(spec: TableSpec) -> bool:
 
 
 def batch_rows(spec: TableSpec) -> int:
-    """Records that go through the stages together: small calls share the cost of what is done once for a batch."""
+    """Records that go through the stages together: small calls share the cost of what is done once for a batch.
+
+    Of records that differ in length there are more, so that several have the same one.
+    """
     size = spec.call.sizes[0]
-    return size * max(1, BATCH_ROWS // size)
+    return size * max(1, (spec.call.together or BATCH_ROWS) // size)
 
 
 def scan(item: WorkItem, spec: TableSpec) -> tuple[Scan, Iterator[Stretch]]:

@@ -21,6 +21,9 @@ LEAST_BATCH = 8
 """Below it, the cost of a call shows; memory may still force it."""
 SMALLEST_BATCH = 4
 TEXT_BYTES = 64
+TOGETHER_ROWS = 4096
+TOGETHER_BYTES = 16 << 20
+"""Records that differ in length are gathered together up to either, and to `RESULT_BYTES` of outputs."""
 
 
 def default_batch_size(bindings: tuple[Binding, ...], lengths: Mapping[str, int], result: int) -> int:
@@ -42,6 +45,12 @@ def batch_sizes(
     most = min(LARGEST_BATCH, MOST_CALL_BYTES // max(size, 1), RESULT_BYTES // max(result, 1))
     near = (default * 4, default * 2, default // 2)
     return (default, *(each for each in near if SMALLEST_BATCH <= each <= most))
+
+
+def rows_together(bindings: tuple[Binding, ...], lengths: Mapping[str, int], result: int) -> int:
+    """How many records that differ in length are gathered, so that those of one length share calls; see `default_batch_size`."""
+    size = sum(_bytes_fed(binding, lengths.get(binding.input, 1)) for binding in bindings)
+    return max(1, min(TOGETHER_ROWS, TOGETHER_BYTES // max(size, 1), RESULT_BYTES // max(result, 1)))
 
 
 def _bytes_fed(binding: Binding, length: int) -> int:

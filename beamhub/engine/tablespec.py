@@ -28,6 +28,7 @@ class Call:
     `digest` names the module's content, `handle` where it was found. `constants` are JSON values. `fixed` is the
     batch axis (see `BatchAxis`), `batch_size` the largest number of records in a call. `stacked` says that outputs have a
     batch dimension; those of some modules that take one image a call have none. `frozen` makes constants of variables.
+    `together` is how many records are gathered before they are called, at least, so that those of one length share calls.
     """
 
     handle: str
@@ -40,14 +41,34 @@ class Call:
     batch_size: int
     stacked: bool = True
     frozen: bool = False
+    together: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether records may differ in shape, and so cannot all be in one call."""
+        return any(each.is_open for each in self.bindings)
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """The numbers of records that a call may have, largest first; a batch is padded to the smallest that holds it."""
         if self.fixed is not None:
             return (self.fixed or 1,)
+        # Few records have the same length: the sizes lie closer, and reach further down.
+        shares = [4**step for step in range(8)] if self.is_open else [1, 8, 64]
         # 1 is left out: with one row, libraries take other paths, and the last bits of a vector change.
-        return tuple(dict.fromkeys(max(self.batch_size // share, min(2, self.batch_size)) for share in (1, 8, 64)))
+        return tuple(dict.fromkeys(max(self.batch_size // share, min(2, self.batch_size)) for share in shares))
+
+    def next_size(self, left: int) -> int:
+        """The number of records in the next call where so many are left.
+
+        The smallest that holds them all, unless more than half of it (a quarter where the sizes lie closer) would be
+        padding: then a smaller one, which is full.
+        """
+        sizes = self.sizes
+        holding = [size for size in sizes if size >= left] or [sizes[0]]
+        smaller = [size for size in sizes if size < holding[-1]]
+        fullest = (3 * holding[-1]) // 4 if self.is_open else holding[-1] // 2
+        return smaller[0] if smaller and left <= fullest else holding[-1]
 
     @property
     def probes(self) -> tuple[int, ...]:

@@ -14,13 +14,13 @@ import tensorflow as tf
 from beamhub.errors import ModuleError
 from beamhub.modules import protos
 from beamhub.modules.function import FunctionModule
-from beamhub.modules.loaded import BoundSignature, LoadedModule, Prepare
+from beamhub.modules.loaded import BoundSignature, Feeding, LoadedModule, Prepare
 from beamhub.modules.ragged import Output, Ragged
 from beamhub.modules.reason import reason
 from beamhub.modules.session import SessionModule
 from beamhub.modules.signatures import choose_variant
 
-__all__ = ["BoundSignature", "LoadedModule", "Output", "Prepare", "Ragged", "load_module"]
+__all__ = ["BoundSignature", "Feeding", "LoadedModule", "Output", "Prepare", "Ragged", "load_module"]
 
 # What TensorFlow's loaders raise for a module they do not take: there is no common base.
 _REFUSALS = (tf.errors.OpError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError)

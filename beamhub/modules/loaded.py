@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,27 @@ from beamhub.errors import ModuleError
 from beamhub.modules.check import Given, check_inputs, check_outputs, dtype_name
 from beamhub.modules.ragged import Output
 from beamhub.modules.signatures import Shape, Signature, Variant, choose_signature
+from beamhub.modules.traces import Tensors
 
-Tensors = dict[str, tf.Tensor]
 Prepare = Callable[[Tensors], Tensors]
 """From raw tensors, by column, to a signature's inputs, by name; traced into a graph, without AutoGraph."""
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """How raw tensors become a signature's inputs: as they are, or as `prepare` makes them.
+
+    `records` has the shape of one record, without the batch, of raw tensors in which records differ: None for a size that
+    does. They are traced once for each number of records, and each size that is None must be open in `prepare` and in the
+    signature too: then the module's own graph was saved with the size open, and any call can be traced so.
+    """
+
+    prepare: Prepare | None = None
+    records: Mapping[str, Shape] = field(default_factory=dict)
+
+
+AS_GIVEN = Feeding()
+"""Raw tensors are the inputs, each with its full shape."""
 
 
 class BoundSignature(ABC):
@@ -30,17 +48,17 @@ class BoundSignature(ABC):
     May be called from several threads at once.
     """
 
-    def __init__(self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None) -> None:
+    def __init__(self, signature: Signature, outputs: tuple[str, ...], feeding: Feeding) -> None:
         """`outputs` are of the signature, and in the order that calls return them."""
         self.signature = signature
         self.outputs = outputs
-        self._prepare = prepare
+        self._feeding = feeding
         self._traces = 0
         self._counting = threading.Lock()
 
     @property
     def traces(self) -> int:
-        """How often TensorFlow has traced: once for each new set of raw dtypes and shapes."""
+        """How often TensorFlow has traced: once for each new set of raw dtypes and shapes, sizes that are open left out."""
         return self._traces
 
     @abstractmethod
@@ -60,7 +78,8 @@ class BoundSignature(ABC):
 
     def _prepared(self, raw: Tensors) -> Tensors:
         # Runs while TensorFlow traces, so each new set of shapes is checked, and counted, once.
-        inputs = dict(raw) if self._prepare is None else self._prepare(dict(raw))
+        prepare = self._feeding.prepare
+        inputs = dict(raw) if prepare is None else prepare(dict(raw))
         check_inputs(self.signature, {name: _given(tensor) for name, tensor in inputs.items()})
         return inputs
 
@@ -92,12 +111,12 @@ class LoadedModule(ABC):
         self,
         signature: str | None,
         outputs: Sequence[str] | None = None,
-        prepare: Prepare | None = None,
+        feeding: Feeding = AS_GIVEN,
         frozen: bool = False,
     ) -> BoundSignature:
         """A callable that gives the named outputs (all by default), in that order.
 
-        `prepare` makes the signature's inputs of raw tensors, in the same `tf.function` where the module has
+        `feeding` makes the signature's inputs of raw tensors, in the same `tf.function` where the module has
         one. `frozen` makes constants of the variables. Raises ModuleError for an unknown signature or output, for
         sparse or ragged inputs, and where variables cannot be frozen.
         """
@@ -107,7 +126,7 @@ class LoadedModule(ABC):
         for spec in chosen.inputs.values():
             if spec.kind != "dense":
                 raise ModuleError(f"{self.path}: input '{spec.name}' is {spec}; only dense inputs can be fed")
-        return self._bind(chosen, wanted, prepare, frozen)
+        return self._bind(chosen, wanted, feeding, frozen)
 
     def can_freeze(self, signature: str) -> bool:
         """Whether the signature's variables can be made constants. The work of doing so is done, and kept."""
@@ -138,9 +157,7 @@ class LoadedModule(ABC):
             return self._calls[signature, outputs]
 
     @abstractmethod
-    def _bind(
-        self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None, frozen: bool
-    ) -> BoundSignature:
+    def _bind(self, signature: Signature, outputs: tuple[str, ...], feeding: Feeding, frozen: bool) -> BoundSignature:
         """`bind` after its checks."""
 
 

@@ -17,11 +17,12 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from beamhub.errors import ModuleError
 from beamhub.modules.check import check_call
-from beamhub.modules.loaded import BoundSignature, LoadedModule, Prepare, static_shape, to_tensors
+from beamhub.modules.loaded import BoundSignature, Feeding, LoadedModule, static_shape, to_tensors
 from beamhub.modules.protos import tensor_names
 from beamhub.modules.ragged import Output
 from beamhub.modules.results import to_output
 from beamhub.modules.signatures import Shape, Signature, TensorSpec, Variant
+from beamhub.modules.traces import Traces
 
 
 class SessionModule(LoadedModule):
@@ -55,9 +56,7 @@ class SessionModule(LoadedModule):
             return spec
         return replace(spec, shape=static_shape(self._graph.get_tensor_by_name(info.name).shape))
 
-    def _bind(
-        self, signature: Signature, outputs: tuple[str, ...], prepare: Prepare | None, frozen: bool
-    ) -> BoundSignature:
+    def _bind(self, signature: Signature, outputs: tuple[str, ...], feeding: Feeding, frozen: bool) -> BoundSignature:
         if frozen:
             raise ModuleError(f"{self.path}: runs in a session, whose variables cannot be made constants")
         definition = self._definitions[signature.name]
@@ -66,7 +65,7 @@ class SessionModule(LoadedModule):
             feeds = [named(definition.inputs[name].name) for name in signature.inputs]
             fetches = {name: self._fetch(definition.outputs[name]) for name in outputs}
             run = self._session.make_callable(fetches, feed_list=feeds)
-        return _BoundFetches(run, signature, outputs, prepare)
+        return _BoundFetches(run, signature, outputs, feeding)
 
     def _fetch(self, info: Any) -> Any:
         first, *others = (self._graph.get_tensor_by_name(name) for name in tensor_names(info))
@@ -85,16 +84,17 @@ class _BoundFetches(BoundSignature):
         run: Callable[..., dict[str, Any]],
         signature: Signature,
         outputs: tuple[str, ...],
-        prepare: Prepare | None,
+        feeding: Feeding,
     ) -> None:
-        super().__init__(signature, outputs, prepare)
+        super().__init__(signature, outputs, feeding)
         self._run = run
-        self._prepare_eagerly = tf.function(self._counted, autograph=False, reduce_retracing=False)
+        self._preparation = Traces(self._counted, feeding.records)
 
     def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
         inputs = raw
-        if self._prepare is not None:
-            inputs = {name: tensor.numpy() for name, tensor in self._prepare_eagerly(to_tensors(raw)).items()}
+        if self._feeding.prepare is not None:
+            tensors = to_tensors(raw)
+            inputs = {name: tensor.numpy() for name, tensor in self._preparation.of(tensors)(tensors).items()}
         check_call(self.signature, inputs)
         results = self._run(*(inputs[name] for name in self.signature.inputs))
         return {name: to_output(name, results[name]) for name in self.outputs}

@@ -72,6 +72,11 @@ class Binding:
     narrow: bool = False
     pixels: Pixels | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether records may differ in shape."""
+        return self.shape is not None and None in self.shape
+
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return asdict(self)

@@ -53,7 +53,7 @@ class Feed:
     @property
     def uniform(self) -> bool:
         """True where every record has the same shape by its binding."""
-        return None not in (self.binding.shape or ())
+        return not self.binding.is_open
 
 
 def gather(binding: Binding, column: pa.Array) -> Feed:

@@ -1,0 +1,58 @@
+"""Graphs of a function, kept by the shapes that they were traced for.
+
+Imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from beamhub.modules.signatures import Shape
+
+Tensors = dict[str, tf.Tensor]
+
+
+class Traces:
+    """The graphs of a function of raw tensors, by name; may be used by several threads.
+
+    `records` has the shape of one record of each tensor in which records may differ, None for a size that does: such a
+    function has one graph for each number of records, any other one for each full shape.
+
+    What a graph is traced for depends on these shapes and the number of records, never on what came by before: the same
+    batch would else be computed one way before and another way after some other batch, and the last bits differ.
+    """
+
+    def __init__(self, function: Callable[[Tensors], Tensors], records: Mapping[str, Shape]) -> None:
+        self._run = tf.function(function, autograph=False, reduce_retracing=False)
+        self._open = {name: tuple(shape) for name, shape in records.items() if shape is not None and None in shape}
+        self._concrete: dict[Any, Any] = {}
+        self._tracing = threading.Lock()
+
+    def of(self, tensors: Mapping[str, tf.Tensor | tf.TensorSpec]) -> Any:
+        """The graph for such tensors: a function of them."""
+        # Kept here by shape, so that TensorFlow need not look for it, nor warn of having traced a few times.
+        shapes = tuple(
+            (name, self._shape(name, tensor.shape), tensor.dtype) for name, tensor in sorted(tensors.items())
+        )
+        found = self._concrete.get(shapes)
+        if found is None:
+            specs = {name: tf.TensorSpec(shape, dtype) for name, shape, dtype in shapes}
+            with self._tracing:
+                found = self._concrete[shapes] = self._run.get_concrete_function(specs)
+        return found
+
+    def suits(self, specs: Mapping[str, tf.TensorSpec]) -> bool:
+        """Whether calls have these shapes.
+
+        A graph for others, such as an open number of records, would be kept, and used for every call that fits it.
+        """
+        sizes = {name: spec.shape[:1] if name in self._open else spec.shape for name, spec in specs.items()}
+        return all(each.is_fully_defined() for each in sizes.values())
+
+    def _shape(self, name: str, shape: tf.TensorShape) -> Any:
+        record = self._open.get(name)
+        return shape if record is None else (shape[0], *record)
