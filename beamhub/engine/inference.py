@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Failure, Gathered, Rows, slice_rows
+from beamhub.engine.sharing import Work, alone
 from beamhub.engine.stages import Stages
 from beamhub.errors import RecordError
 from beamhub.tasks.base import Outputs, Task
@@ -28,11 +30,15 @@ class Inferred:
 
 @dataclass(frozen=True)
 class Inference:
-    """A module and a task, ready to run on batches from several threads."""
+    """A module and a task, ready to run on batches from several threads.
+
+    `share` runs the work of one batch, in this thread or in several.
+    """
 
     caller: Caller
     task: Task
     stages: Stages
+    share: Callable[[Work], None] = alone
 
     def run(self, batch: Chunk) -> Inferred:
         """The task's columns for a batch.
@@ -48,13 +54,27 @@ class Inference:
             gathered = Gathered(self.caller.call, batch)
         failures = gathered.failures
         parts: list[_Part] = []
+        # Whichever thread comes takes the next call: a list's iterator gives each to one of them. Which calls there are is
+        # settled before, and what comes of them is put in the order of the records.
+        calls = iter(self._calls(gathered))
+
+        def work() -> None:
+            for rows, size in calls:
+                self._infer(gathered.feeds, rows, size, parts, failures)
+
+        self.share(work)
+        return _merge(parts, failures)
+
+    def _calls(self, gathered: Gathered) -> list[tuple[Rows, int]]:
+        """The records of each call, and its size."""
+        calls = []
         for rows in gathered.groups():
             start = 0
             while start < len(rows):
                 size = self.caller.call.next_size(len(rows) - start)
-                self._infer(gathered.feeds, rows[start : start + size], size, parts, failures)
+                calls.append((rows[start : start + size], size))
                 start += size
-        return _merge(parts, failures)
+        return calls
 
     def _infer(
         self, feeds: list[Feed], rows: Rows, size: int, parts: list[_Part], failures: dict[int, Failure]

@@ -6,6 +6,7 @@ want again.
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import weakref
@@ -18,6 +19,7 @@ from beamhub.corpus.format import Stretch
 from beamhub.engine.budget import Budget
 from beamhub.engine.caller import Caller
 from beamhub.engine.inference import Inference
+from beamhub.engine.sharing import alone, with_free_threads
 from beamhub.engine.stages import Stages
 from beamhub.engine.tablespec import Call, TableSpec
 from beamhub.engine.threads import configure_tensorflow, cores
@@ -123,7 +125,9 @@ def acquire_pool(spec: TableSpec, threads: int | None = None) -> ComputePool:
         tensorflow = configure_tensorflow()
         executor = _executors.get(count, lambda: ThreadPoolExecutor(count, thread_name_prefix="beamhub-compute"))
         module = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
-        inference = Inference(bind_caller(module, spec.call, spec.task), spec.task, Stages(count))
+        # There are fewer batches of records that differ in length, and each has many calls.
+        share = functools.partial(with_free_threads, executor, count - 1) if spec.call.is_open else alone
+        inference = Inference(bind_caller(module, spec.call, spec.task), spec.task, Stages(count), share)
         return ComputePool(module, inference, executor, count, tensorflow)
 
     pool: ComputePool = _pools.get((spec.version, spec.call.digest, spec.call.batch_size, count), make)
