@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from beamhub.engine.lane import compute_shard
 from beamhub.engine.planning import read_specs
 from beamhub.engine.pool import acquire_pool
 from beamhub.engine.shard import WorkItem
-from beamhub.engine.sharing import with_free_threads
 from beamhub.engine.sizing import RESULT_BYTES, TOGETHER_BYTES, TOGETHER_ROWS, rows_together
 from beamhub.features.paths import VersionPaths
 from beamhub.modules.load import Feeding, load_module
@@ -262,55 +259,6 @@ def test_encoded_images_of_different_sizes_share_a_trace(tmp_path: Path) -> None
     assert Workload.of(summary) == Workload(called=64, padding=0, traces=2)
     expected = [tf.image.resize(image[None], (16, 16)).numpy().mean((0, 1, 2)) / 255 for image in images]
     np.testing.assert_allclose(embeddings(tmp_path), expected, rtol=1e-4)
-
-
-def test_threads_share_the_calls_of_a_batch() -> None:
-    """The first call does not end before another one has begun, which takes a second thread."""
-    second = threading.Event()
-    overlapped = []
-
-    def work() -> None:
-        for number in numbers:
-            if number == 0:
-                overlapped.append(second.wait(30))
-            else:
-                second.set()
-            done.append(number)
-
-    numbers, done = iter(range(20)), list[int]()
-    with ThreadPoolExecutor(2) as executor:
-        # From one of the executor's own threads, as the compute threads do.
-        executor.submit(with_free_threads, executor, 1, work).result()
-
-    assert overlapped == [True]
-    assert sorted(done) == list(range(20))
-
-
-def test_sharing_does_not_wait_for_threads_that_are_taken() -> None:
-    taken, done = threading.Event(), list[int]()
-    with ThreadPoolExecutor(1) as executor:
-        executor.submit(taken.wait)
-        sharing = threading.Thread(target=with_free_threads, args=(executor, 3, lambda: done.append(1)), daemon=True)
-        sharing.start()
-        sharing.join(10)
-        waits = sharing.is_alive()
-        taken.set()
-
-    assert (waits, done) == (False, [1])
-
-
-def test_what_another_thread_raises_is_raised() -> None:
-    main, begun = threading.get_ident(), threading.Event()
-
-    def work() -> None:
-        if threading.get_ident() == main:
-            begun.wait(30)
-        else:
-            begun.set()
-            raise ValueError("no")
-
-    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="no"):
-        with_free_threads(executor, 1, work)
 
 
 def test_the_number_of_threads_changes_no_byte(network: str, tmp_path: Path) -> None:
