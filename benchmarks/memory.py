@@ -1,0 +1,155 @@
+"""Peak memory of a job on what is large: a 4 GB file, a row group of 100,000 rows, outputs of 3 MB a row; and hours of work.
+
+    python -m benchmarks.memory [CASE ...]           whole-file, row-group, large-outputs; all by default
+    python -m benchmarks.memory --minutes 60         a corpus of photographs through MobileNetV2, over and over: memory
+                                                     each minute
+
+Files are written to a temporary folder (`--root` names another), which takes 5 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.corpora import write_tfrecord
+from benchmarks.process import cost_of
+from benchmarks.workloads import WORKLOADS, Inputs
+
+ROWS = 100_000
+RECORD_BYTES = 43_000
+"""Of a record in the files of 4 GB (4.3e9 bytes)."""
+WIDE = 750_000
+"""Float32 values of an output of 3 MB."""
+LIMIT = 1.3e9
+"""Bytes that a process may hold beside the module and three times the largest record."""
+
+
+def noise(rows: int) -> Iterator[bytes]:
+    """Records that do not compress."""
+    base = np.random.default_rng(0).bytes(RECORD_BYTES + rows)
+    return (base[row : row + RECORD_BYTES] for row in range(rows))
+
+
+def write_row_group(path: Path) -> None:
+    """One row group of all rows, written in pieces, for the sake of the memory of this process."""
+    schema = pa.schema({"id": pa.int64(), "blob": pa.binary()})
+    values = pa.array(noise(ROWS), pa.large_binary())
+    chunks = [values.slice(start, 10_000).cast(pa.binary()) for start in range(0, ROWS, 10_000)]
+    table = pa.table([pa.chunked_array([range(ROWS)], pa.int64()), pa.chunked_array(chunks)], schema=schema)
+    pq.write_table(table, path, row_group_size=ROWS, use_dictionary=False, compression="none")
+
+
+def save_module(path: Path, width: int) -> None:
+    """Takes bytes, gives their length in each of `width` floats."""
+    import tensorflow as tf
+
+    def lengths(blob: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.repeat(tf.cast(tf.strings.length(blob), tf.float32)[:, None], width, axis=1)}
+
+    spec = tf.TensorSpec((None,), tf.string, "blob")
+    function = tf.function(lengths, input_signature=[spec])
+    tf.saved_model.save(tf.Module(), str(path), signatures={"serving_default": function})
+
+
+def whole_file(folder: Path) -> int:
+    write_tfrecord(folder / "corpus.tfrecord", "blob", range(ROWS), noise(ROWS))
+    save_module(folder / "module", 8)
+    return RECORD_BYTES
+
+
+def row_group(folder: Path) -> int:
+    write_row_group(folder / "corpus.parquet")
+    save_module(folder / "module", 8)
+    return RECORD_BYTES
+
+
+def large_outputs(folder: Path) -> int:
+    rows = 1000
+    values = pa.array([f"{row}" for row in range(rows)], pa.binary())
+    pq.write_table(pa.table({"id": range(rows), "blob": values}), folder / "corpus.parquet")
+    save_module(folder / "module", WIDE)
+    return 4 * WIDE
+
+
+CASES: dict[str, Callable[[Path], int]] = {
+    "whole-file": whole_file,
+    "row-group": row_group,
+    "large-outputs": large_outputs,
+}
+"""Each writes a corpus and a module, and returns the bytes of the largest record, read or written."""
+
+
+def command(folder: Path, *flags: str) -> list[str]:
+    (corpus,) = folder.glob("corpus.*")
+    job = ["--module", f"{folder}/module", "--corpus", str(corpus), "--out", f"{folder}/out", "--key", "id"]
+    return [sys.executable, "-m", "beamhub", "embed", *job, "--split-bytes", "0", *flags]
+
+
+def run_cases(names: Sequence[str], root: str | None) -> None:
+    for name in names:
+        with tempfile.TemporaryDirectory(dir=root) as folder:
+            # In a process of its own: what writing takes is nobody's.
+            statement = f"import pathlib\nfrom benchmarks import memory\nprint(memory.CASES[{name!r}](pathlib.Path({folder!r})))"
+            made = subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True, text=True)
+            record = int(made.stdout.split()[-1])
+            cost = cost_of(command(Path(folder)), {})
+            bound = LIMIT + 3 * record
+            verdict = "within" if cost.peak <= bound else "OVER"
+            print(
+                f"{name:14} {cost.seconds:6.0f} s  peak {cost.peak / 1e9:.2f} GB, {verdict} {bound / 1e9:.2f} GB",
+                flush=True,
+            )
+
+
+def run_long(minutes: float, root: str | None) -> None:
+    given = Inputs(Path(root or ".bench"), WORKLOADS["mobilenet035"], "tfrecord")
+    given.make()
+    with tempfile.TemporaryDirectory(dir=root) as name:
+        folder = Path(name)
+        (folder / "corpus").mkdir()
+        for number in range(int(minutes * 25)):
+            source = given.files[number % len(given.files)]
+            os.link(source, folder / "corpus" / f"{number:05d}.tfrecord")
+        job = ["--module", str(given.module), "--corpus", f"{folder}/corpus/*", "--out", f"{folder}/out", "--key", "id"]
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "beamhub", "embed", *job, "--input", given.workload.column],
+            stdout=subprocess.DEVNULL,
+        )
+        watched = psutil.Process(process.pid)
+        while process.poll() is None and time.monotonic() - started < minutes * 60:
+            time.sleep(60)
+            done = len(list((folder / "out").rglob("*.parquet")))
+            tree = [watched, *watched.children(recursive=True)]
+            resident = sum(each.memory_info().rss for each in tree)
+            print(f"{(time.monotonic() - started) / 60:5.1f} min  {done:5} shards  {resident / 1e9:.3f} GB", flush=True)
+        process.terminate()
+        process.wait()
+
+
+def main() -> None:
+    parse = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parse.add_argument("cases", nargs="*", choices=[*CASES, []])
+    parse.add_argument("--minutes", type=float)
+    parse.add_argument("--root")
+    args = parse.parse_args()
+    if args.minutes is not None:
+        run_long(args.minutes, args.root)
+    else:
+        run_cases(args.cases or list(CASES), args.root)
+
+
+if __name__ == "__main__":
+    main()
