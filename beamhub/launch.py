@@ -110,6 +110,7 @@ def _lineage(plan: Plan) -> dict[str, Any]:
             "format": plan.info.format,
             "signature": spec.call.signature,
             "tags": list(spec.call.tags),
+            "precision": spec.call.precision,
         },
         "identities": {c["name"]: c["identity"] for c in spec.to_json()["columns"] if c["identity"]},
         "corpus": {"root": spec.corpus_root, "format": spec.corpus_format, "first_pattern": plan.corpus.pattern},

@@ -44,7 +44,8 @@ def _inputs(plan: Plan) -> Iterable[str]:
         yield f"  input     {each.input} <- {each.column}: {what}"
     call = plan.spec.call
     sizes = ", ".join(map(str, call.sizes))
-    yield f"  calls     of {sizes} records, with {'frozen' if call.frozen else 'plain'} variables"
+    precision = "" if call.precision == "float32" else f", in {call.precision}"
+    yield f"  calls     of {sizes} records, with {'frozen' if call.frozen else 'plain'} variables{precision}"
     if isinstance(plan.spec.task, Classify):
         yield f"  scores    of {plan.spec.task.output}, taken as {plan.spec.task.scores}"
     for name, value in plan.spec.call.constants.items():

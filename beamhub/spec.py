@@ -44,6 +44,8 @@ class Job:
         {"module", "corpus", "corpus_root", "out", "split_bytes", "batch_size", "variables", "max_dead_fraction"}
         | {"max_dead_rows", "allow_failed", "limit", "dry_run"}
     )
+    # Fields that came after the first tables: at their default they are left out of the request, so that those go on.
+    LATER: ClassVar[frozenset[str]] = frozenset({"precision"})
 
     module: str = _option("folder, .tar.gz or URL of a TF Hub module or SavedModel", metavar="HANDLE")
     corpus: str = _option("TFRecord or Parquet files", metavar="GLOB")
@@ -82,6 +84,11 @@ class Job:
     variables: str | None = _option(
         "plain variables or frozen to constants (default: the faster, measured)", None, choices=("plain", "frozen")
     )
+    precision: str = _option(
+        "bf16 computes convolutions and products of matrices in bfloat16; the columns stay float32, and are others",
+        "float32",
+        choices=("float32", "bf16"),
+    )
     max_dead_fraction: float = _option("share of the run's records that may become dead letters", 0.01, metavar="SHARE")
     max_dead_rows: int | None = _option("number of records that may become dead letters", None, metavar="N")
     allow_failed: int = _option("commit although up to N shards failed; the manifest names them", 0, metavar="N")
@@ -112,7 +119,11 @@ class Job:
 
     def request(self) -> dict[str, Any]:
         """What was asked for, as JSON values, without the fields that change no row."""
-        asked = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name not in self.FREE}
+        asked = {
+            each.name: getattr(self, each.name)
+            for each in dataclasses.fields(self)
+            if each.name not in self.FREE and not (each.name in self.LATER and getattr(self, each.name) == each.default)
+        }
         return {"task": self.task, **{name: list(v) if isinstance(v, tuple) else v for name, v in asked.items()}}
 
     def pairs(self, name: str) -> dict[str, str]:

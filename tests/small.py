@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import tensorflow as tf
+
+from beamhub.errors import ModuleError
+from beamhub.modules.precision import check_processor
 
 
 def save(path: Path, function: object, *specs: tf.TensorSpec) -> str:
@@ -30,3 +34,15 @@ def identity(path: Path, shape: tuple[int | None, ...], dtype: tf.DType = tf.flo
 
 
 FLOATS = pa.array([0.25, 0.5], pa.float32())
+
+
+def _has_bf16() -> bool:
+    try:
+        check_processor()
+    except ModuleError:
+        return False
+    return True
+
+
+native = pytest.mark.skipif(not _has_bf16(), reason="needs a processor with instructions for bfloat16")
+"""Marks tests that compute in bfloat16."""

@@ -147,7 +147,7 @@ def bind_caller(module: Any, call: Call, task: Task) -> Caller:
         signature = choose_signature(module.variant, call.signature, call.handle)
         prepare = make_prepare(call.bindings, call.constants, signature, call.batched)
         feeding = Feeding(prepare, {each.input: each.shape for each in call.bindings if each.is_open})
-        return module.bind(call.signature, task.wanted, feeding, call.frozen)
+        return module.bind(call.signature, task.wanted, feeding, call.frozen, call.precision)
 
     same = replace(call, batch_size=0, together=0, handle="", stacked=True)
     bound = _bound.get((json.dumps(same.to_json(), sort_keys=True), task.wanted), bind)

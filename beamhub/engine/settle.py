@@ -147,6 +147,7 @@ class _Settling:
             fixed=axis.fixed,
             batch_size=SMALLEST_BATCH if axis.fixed is None else axis.fixed or 1,
             stacked=axis.fixed != 0,
+            precision=self.job.precision,
         )
 
     def _size(self, module: Any, call: Call, task: Task, read: pa.Schema) -> tuple[Call, dict[str, OutputShape]]:

@@ -29,6 +29,7 @@ class Call:
     batch axis (see `BatchAxis`), `batch_size` the largest number of records in a call. `stacked` says that outputs have a
     batch dimension; those of some modules that take one image a call have none. `frozen` makes constants of variables.
     `together` is how many records are gathered before they are called, at least, so that those of one length share calls.
+    `precision` is that of `Job.precision`.
     """
 
     handle: str
@@ -42,6 +43,7 @@ class Call:
     stacked: bool = True
     frozen: bool = False
     together: int = 0
+    precision: str = "float32"
 
     @property
     def is_open(self) -> bool:
@@ -93,14 +95,18 @@ class Call:
                 "outputs": sorted(outputs),
                 "tags": sorted(self.tags),
                 "preprocessing": {"version": PREPROCESSING, "inputs": inputs},
-                "precision": "float32",
+                "precision": self.precision,
                 "constants": self.constants,
             }
         )
 
     def to_json(self) -> dict[str, Any]:
         """The call as JSON values."""
-        return {**vars(self), "tags": list(self.tags), "bindings": [each.to_json() for each in self.bindings]}
+        values = {**vars(self), "tags": list(self.tags), "bindings": [each.to_json() for each in self.bindings]}
+        if self.precision == "float32":
+            # As it was written before there was another.
+            del values["precision"]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Call:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from beamhub.errors import ModuleError
 from beamhub.modules.frozen import Run, freeze
 from beamhub.modules.loaded import BoundSignature, Feeding, LoadedModule, static_shape, to_tensors
+from beamhub.modules.precision import BF16, check_changed, check_processor, in_bf16
 from beamhub.modules.ragged import Output
 from beamhub.modules.results import to_output
 from beamhub.modules.signatures import Shape, Signature, Variant
@@ -41,30 +42,49 @@ class FunctionModule(LoadedModule):
                 self._frozen[signature.name] = freeze(self._loaded.signatures[signature.name], signature)
             return self._frozen[signature.name]
 
-    def _bind(self, signature: Signature, outputs: tuple[str, ...], feeding: Feeding, frozen: bool) -> BoundSignature:
+    def _bind(
+        self, signature: Signature, outputs: tuple[str, ...], feeding: Feeding, frozen: bool, precision: str
+    ) -> BoundSignature:
+        if precision == BF16:
+            check_processor()
         function = self._freeze(signature) if frozen else self._loaded.signatures[signature.name]
         if function is None:
             raise ModuleError(f"{self.path}: the variables of signature {signature.name} cannot be made constants")
-        return _BoundFunction(self._loaded, function, signature, outputs, feeding)
+        return _BoundFunction(self._loaded, function, signature, outputs, feeding, precision)
 
 
 class _BoundFunction(BoundSignature):
     def __init__(
-        self, loaded: Any, function: Run, signature: Signature, outputs: tuple[str, ...], feeding: Feeding
+        self,
+        loaded: Any,
+        function: Run,
+        signature: Signature,
+        outputs: tuple[str, ...],
+        feeding: Feeding,
+        precision: str,
     ) -> None:
         super().__init__(signature, outputs, feeding)
         self._loaded = loaded
         self._function = function
-        self._run = Traces(self._counted_outputs, feeding.records)
+        self._is_checked = False
+        finish = self._in_bf16 if precision == BF16 else None
+        self._run = Traces(self._counted_outputs, feeding.records, finish)
 
     def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
         tensors = to_tensors(raw)
         results = self._run.of(tensors)(tensors)
         return {name: to_output(name, results[name]) for name in self.outputs}
 
+    def _in_bf16(self, traced: Any) -> Any:
+        if not self._is_checked:
+            # Once, for it takes as long as a trace; other shapes have the same operations.
+            check_changed(traced, self.signature.name)
+            self._is_checked = True
+        return in_bf16(traced)
+
     def output_shapes(self, raw_specs: Mapping[str, tf.TensorSpec]) -> dict[str, Shape]:
         if self._run.suits(raw_specs):
-            traced = self._run.of(raw_specs)
+            traced = self._run.graph(raw_specs)
         else:
             traced = tf.function(self._wanted_outputs, autograph=False).get_concrete_function(dict(raw_specs))
         return {name: static_shape(traced.structured_outputs[name].shape) for name in self.outputs}

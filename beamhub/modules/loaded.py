@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from beamhub.errors import ModuleError
 from beamhub.modules.check import Given, check_inputs, check_outputs, dtype_name
+from beamhub.modules.precision import FLOAT32
 from beamhub.modules.ragged import Output
 from beamhub.modules.signatures import Shape, Signature, Variant, choose_signature
 from beamhub.modules.traces import Tensors
@@ -113,12 +114,14 @@ class LoadedModule(ABC):
         outputs: Sequence[str] | None = None,
         feeding: Feeding = AS_GIVEN,
         frozen: bool = False,
+        precision: str = FLOAT32,
     ) -> BoundSignature:
         """A callable that gives the named outputs (all by default), in that order.
 
         `feeding` makes the signature's inputs of raw tensors, in the same `tf.function` where the module has
-        one. `frozen` makes constants of the variables. Raises ModuleError for an unknown signature or output, for
-        sparse or ragged inputs, and where variables cannot be frozen.
+        one. `frozen` makes constants of the variables. `precision` is float32, or bf16: what TensorFlow can compute in
+        bfloat16 is. Raises ModuleError for an unknown signature or output, for sparse or ragged inputs, and where variables
+        cannot be frozen or the processor has no bfloat16; the first call raises it where nothing runs in bfloat16.
         """
         chosen = self.signature(signature)
         wanted = tuple(chosen.outputs if outputs is None else outputs)
@@ -126,7 +129,7 @@ class LoadedModule(ABC):
         for spec in chosen.inputs.values():
             if spec.kind != "dense":
                 raise ModuleError(f"{self.path}: input '{spec.name}' is {spec}; only dense inputs can be fed")
-        return self._bind(chosen, wanted, feeding, frozen)
+        return self._bind(chosen, wanted, feeding, frozen, precision)
 
     def can_freeze(self, signature: str) -> bool:
         """Whether the signature's variables can be made constants. The work of doing so is done, and kept."""
@@ -157,7 +160,9 @@ class LoadedModule(ABC):
             return self._calls[signature, outputs]
 
     @abstractmethod
-    def _bind(self, signature: Signature, outputs: tuple[str, ...], feeding: Feeding, frozen: bool) -> BoundSignature:
+    def _bind(
+        self, signature: Signature, outputs: tuple[str, ...], feeding: Feeding, frozen: bool, precision: str
+    ) -> BoundSignature:
         """`bind` after its checks."""
 
 

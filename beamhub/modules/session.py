@@ -18,6 +18,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from beamhub.errors import ModuleError
 from beamhub.modules.check import check_call
 from beamhub.modules.loaded import BoundSignature, Feeding, LoadedModule, static_shape, to_tensors
+from beamhub.modules.precision import FLOAT32
 from beamhub.modules.protos import tensor_names
 from beamhub.modules.ragged import Output
 from beamhub.modules.results import to_output
@@ -56,7 +57,13 @@ class SessionModule(LoadedModule):
             return spec
         return replace(spec, shape=static_shape(self._graph.get_tensor_by_name(info.name).shape))
 
-    def _bind(self, signature: Signature, outputs: tuple[str, ...], feeding: Feeding, frozen: bool) -> BoundSignature:
+    def _bind(
+        self, signature: Signature, outputs: tuple[str, ...], feeding: Feeding, frozen: bool, precision: str
+    ) -> BoundSignature:
+        if precision != FLOAT32:
+            raise ModuleError(
+                f"--precision {precision}: {self.path} runs in a session, which computes in float32: leave the flag out"
+            )
         if frozen:
             raise ModuleError(f"{self.path}: runs in a session, whose variables cannot be made constants")
         definition = self._definitions[signature.name]

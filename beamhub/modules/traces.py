@@ -26,14 +26,28 @@ class Traces:
     batch would else be computed one way before and another way after some other batch, and the last bits differ.
     """
 
-    def __init__(self, function: Callable[[Tensors], Tensors], records: Mapping[str, Shape]) -> None:
+    def __init__(
+        self,
+        function: Callable[[Tensors], Tensors],
+        records: Mapping[str, Shape],
+        finish: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """`finish` makes of a graph what is to be called instead, of the same tensors."""
         self._run = tf.function(function, autograph=False, reduce_retracing=False)
         self._open = {name: tuple(shape) for name, shape in records.items() if shape is not None and None in shape}
-        self._concrete: dict[Any, Any] = {}
+        self._finish = finish or (lambda graph: graph)
+        self._concrete: dict[Any, tuple[Any, Any]] = {}
         self._tracing = threading.Lock()
 
     def of(self, tensors: Mapping[str, tf.Tensor | tf.TensorSpec]) -> Any:
-        """The graph for such tensors: a function of them."""
+        """The function for such tensors."""
+        return self._traced(tensors)[1]
+
+    def graph(self, specs: Mapping[str, tf.TensorSpec]) -> Any:
+        """The graph for such tensors."""
+        return self._traced(specs)[0]
+
+    def _traced(self, tensors: Mapping[str, tf.Tensor | tf.TensorSpec]) -> tuple[Any, Any]:
         # Kept here by shape, so that TensorFlow need not look for it, nor warn of having traced a few times.
         shapes = tuple(
             (name, self._shape(name, tensor.shape), tensor.dtype) for name, tensor in sorted(tensors.items())
@@ -42,7 +56,8 @@ class Traces:
         if found is None:
             specs = {name: tf.TensorSpec(shape, dtype) for name, shape, dtype in shapes}
             with self._tracing:
-                found = self._concrete[shapes] = self._run.get_concrete_function(specs)
+                graph = self._run.get_concrete_function(specs)
+                found = self._concrete[shapes] = graph, self._finish(graph)
         return found
 
     def suits(self, specs: Mapping[str, tf.TensorSpec]) -> bool:
