@@ -24,7 +24,6 @@ from beamhub.features.paths import VersionPaths
 from beamhub.modules.load import Feeding, load_module
 from beamhub.modules.protos import read_saved_model, variants
 from beamhub.modules.session import SessionModule
-from beamhub.tasks.binding import Binding
 from tests.jobs import start, succeed
 from tests.small import flags, save
 
@@ -277,9 +276,7 @@ def test_the_number_of_threads_changes_no_byte(network: str, tmp_path: Path) -> 
 
 
 def test_memory_bounds_how_many_records_are_gathered() -> None:
-    samples = (Binding("x", "x", "float32", (None,)),)
-
-    assert rows_together(samples, {"x": 10}, 10) == TOGETHER_ROWS
-    assert rows_together(samples, {"x": 16_000}, 10) == TOGETHER_BYTES // 64_000
-    assert rows_together(samples, {"x": 10}, 1 << 20) == RESULT_BYTES >> 20
-    assert rows_together(samples, {"x": 1 << 30}, 10) == 1
+    assert rows_together(40, 10) == TOGETHER_ROWS
+    assert rows_together(64_000, 10) == TOGETHER_BYTES // 64_000
+    assert rows_together(40, 1 << 20) == RESULT_BYTES >> 20
+    assert rows_together(1 << 32, 10) == 1

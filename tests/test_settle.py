@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 
 import beamhub as library
-from beamhub.engine.sizing import default_batch_size
+from beamhub.engine.sizing import default_batch_size, fed_bytes
 from beamhub.tasks.binding import Binding
+from beamhub.tasks.gather import gather
 from tests.jobs import refused, succeed, tensor_column
 from tests.small import flags, identity, save
 
@@ -92,21 +93,36 @@ def test_long_records_make_small_batches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "length", "result", "expected"),
+    ("fed", "result", "expected"),
     [
-        ((784,), 784, 8, 256),
-        ((8,), 8, 8, 16384),
-        ((None,), 100_000, 8, 8),
-        ((None,), 1_000_000, 8, 4),
-        ((8,), 8, 3 << 20, 8),
-        ((8,), 8, 1 << 30, 4),
+        (4 * 784, 8, 256),
+        (32, 8, 16384),
+        (400_000, 8, 8),
+        (4_000_000, 8, 4),
+        (32, 3 << 20, 8),
+        (32, 1 << 30, 4),
     ],
 )
-def test_default_batch_size(shape: tuple[int | None, ...], length: int, result: int, expected: int) -> None:
+def test_default_batch_size(fed: int, result: int, expected: int) -> None:
     """1 MiB of input, or 8 records in 16 MiB; 32 MiB of outputs; a power of two from 4 to 16,384."""
-    binding = Binding("x", "x", "float32", shape)
+    assert default_batch_size(fed, result) == expected
 
-    assert default_batch_size((binding,), {"x": length}, result) == expected
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "column", "expected"),
+    [
+        ("float32", (None,), pa.array([[1.0] * 10, [2.0] * 30]), 4 * 30),
+        ("int64", (3,), pa.array([[1, 2, 3]]), 8 * 3),
+        ("string", (), pa.array(["a", "b"]), 64),
+        ("string", (), pa.array(["a" * 1000, "b" * 1000, "c" * 7000]), 3000),
+        ("string", (2,), pa.array([["a" * 500, "b" * 700]]), 1200),
+    ],
+)
+def test_bytes_that_a_record_feeds(dtype: str, shape: tuple[int | None, ...], column: pa.Array, expected: int) -> None:
+    """Of numbers the most that a record has, of texts the mean, or 64 bytes where they are short."""
+    binding = Binding("x", "x", dtype, shape)
+
+    assert fed_bytes((binding,), {"x": gather(binding, column)}) == expected
 
 
 def test_nested_lists_of_any_length(tmp_path: Path) -> None:

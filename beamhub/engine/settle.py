@@ -38,10 +38,10 @@ SAMPLE_CHUNKS = 16
 
 @dataclass(frozen=True)
 class _Tried:
-    """What the outputs look like, the most values fed to each input, and the records tried (None: there are none)."""
+    """What the outputs look like, the bytes that a record feeds, and the records tried (None: there are none)."""
 
     shapes: dict[str, OutputShape]
-    lengths: dict[str, int]
+    fed: int
     sample: Chunk | None
 
 
@@ -159,11 +159,11 @@ class _Settling:
         tried = self._try(trial, call, read)
         result = result_bytes(tried.shapes)
         if call.is_open and call.sizes[0] > 1:
-            call = replace(call, together=rows_together(call.bindings, tried.lengths, result))
+            call = replace(call, together=rows_together(tried.fed, result))
         sizes: tuple[int, ...] = (call.batch_size,)
         if call.fixed is None:
-            size = self.job.batch_size or default_batch_size(call.bindings, tried.lengths, result)
-            sizes = (size,) if self.job.batch_size else batch_sizes(size, call.bindings, tried.lengths, result)
+            size = self.job.batch_size or default_batch_size(tried.fed, result)
+            sizes = (size,) if self.job.batch_size else batch_sizes(size, tried.fed, result)
             call = replace(call, batch_size=size)
             # Again, as the job will: some sizes are known only now.
             tried = self._try(Trial(bind_caller(module, call, task)), call, read)
@@ -205,10 +205,10 @@ class _Settling:
             empty = False
             outputs, failures = trial.first(sample)
             if outputs is not None:
-                return _Tried(trial.output_shapes(outputs), trial.lengths(sample), sample)
+                return _Tried(trial.output_shapes(outputs), trial.fed_bytes(sample), sample)
         outputs = trial.empty() if empty else None
         if outputs is not None:
-            return _Tried(trial.output_shapes(outputs), {}, None)
+            return _Tried(trial.output_shapes(outputs), trial.fed_bytes(None), None)
         failure = failures[min(failures)] if failures else Failure("read", "there is none")
         raise (ModuleError if failure.stage == "infer" else CorpusError)(
             f"none of the first records of {self.corpus.pattern} can be fed to {call.handle}, signature "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from beamhub.modules.ragged import Ragged
 from beamhub.tasks.base import OutputShape
 from beamhub.tasks.binding import Binding
+from beamhub.tasks.gather import Feed
 
 CALL_BYTES = 1 << 20
 """Input of one call, about: larger batches of images fall out of a core's cache."""
@@ -26,39 +27,42 @@ TOGETHER_BYTES = 16 << 20
 """Records that differ in length are gathered together up to either, and to `RESULT_BYTES` of outputs."""
 
 
-def default_batch_size(bindings: tuple[Binding, ...], lengths: Mapping[str, int], result: int) -> int:
-    """A power of two from 4 to 8,192, by the bytes that a record feeds and by the `result` bytes that come of it.
-
-    `lengths` are the most values that a record of the sample feeds to each input.
-    """
-    size = sum(_bytes_fed(binding, lengths.get(binding.input, 1)) for binding in bindings)
-    fast = max(LEAST_BATCH, CALL_BYTES // max(size, 1))
-    most = max(1, min(fast, MOST_CALL_BYTES // max(size, 1), RESULT_BYTES // max(result, 1)))
+def default_batch_size(fed: int, result: int) -> int:
+    """A power of two from 4 to 8,192, by the bytes that a record feeds and by those that come of it."""
+    fast = max(LEAST_BATCH, CALL_BYTES // max(fed, 1))
+    most = max(1, min(fast, MOST_CALL_BYTES // max(fed, 1), RESULT_BYTES // max(result, 1)))
     return int(min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** int(np.log2(most)))))
 
 
-def batch_sizes(
-    default: int, bindings: tuple[Binding, ...], lengths: Mapping[str, int], result: int
-) -> tuple[int, ...]:
+def batch_sizes(default: int, fed: int, result: int) -> tuple[int, ...]:
     """The batch sizes that are worth measuring, the default first: memory bounds them before speed does."""
-    size = sum(_bytes_fed(binding, lengths.get(binding.input, 1)) for binding in bindings)
-    most = min(LARGEST_BATCH, MOST_CALL_BYTES // max(size, 1), RESULT_BYTES // max(result, 1))
+    most = min(LARGEST_BATCH, MOST_CALL_BYTES // max(fed, 1), RESULT_BYTES // max(result, 1))
     near = (default * 4, default * 2, default // 2)
     return (default, *(each for each in near if SMALLEST_BATCH <= each <= most))
 
 
-def rows_together(bindings: tuple[Binding, ...], lengths: Mapping[str, int], result: int) -> int:
+def rows_together(fed: int, result: int) -> int:
     """How many records that differ in length are gathered, so that those of one length share calls; see `default_batch_size`."""
-    size = sum(_bytes_fed(binding, lengths.get(binding.input, 1)) for binding in bindings)
-    return max(1, min(TOGETHER_ROWS, TOGETHER_BYTES // max(size, 1), RESULT_BYTES // max(result, 1)))
+    return max(1, min(TOGETHER_ROWS, TOGETHER_BYTES // max(fed, 1), RESULT_BYTES // max(result, 1)))
 
 
-def _bytes_fed(binding: Binding, length: int) -> int:
+def fed_bytes(bindings: Sequence[Binding], feeds: Mapping[str, Feed]) -> int:
+    """Bytes that a record feeds, by the feeds of a sample, of which there may be none.
+
+    Of numbers as many as the longest record has; of texts and encoded images the mean, for one may be far longer than all
+    others, and batches are bounded by what they hold.
+    """
+    return sum(_fed(each, feeds.get(each.input)) for each in bindings)
+
+
+def _fed(binding: Binding, feed: Feed | None) -> int:
     if binding.pixels is not None and binding.pixels.size is not None:
         return 4 * binding.pixels.channels * int(np.prod(binding.pixels.size))
-    if binding.dtype == "string":
-        return TEXT_BYTES * length
-    return np.dtype(binding.dtype).itemsize * length
+    length = 1 if feed is None else int(feed.lengths.max(initial=0))
+    if binding.dtype != "string":
+        return np.dtype(binding.dtype).itemsize * length
+    mean = 0 if feed is None else sum(map(len, feed.values)) // max(1, len(feed.lengths))
+    return max(TEXT_BYTES * length, mean)
 
 
 def result_bytes(outputs: Mapping[str, OutputShape]) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Failure, Gathered
+from beamhub.engine.sizing import fed_bytes
 from beamhub.modules.ragged import Ragged
 from beamhub.tasks.base import Outputs, OutputShape
 from beamhub.tasks.binding import Binding
@@ -61,10 +62,10 @@ class Trial:
                 return True
         return False
 
-    def lengths(self, batch: Chunk) -> dict[str, int]:
-        """The most values that a record of a batch feeds to each input."""
-        feeds = Gathered(self.caller.call, batch).feeds
-        return {feed.binding.input: int(feed.lengths.max(initial=0)) for feed in feeds}
+    def fed_bytes(self, batch: Chunk | None) -> int:
+        """Bytes that a record feeds, as those of a batch do."""
+        feeds = [] if batch is None else Gathered(self.caller.call, batch).feeds
+        return fed_bytes(self.caller.call.bindings, {feed.binding.input: feed for feed in feeds})
 
     def output_shapes(self, sample: Outputs) -> dict[str, OutputShape]:
         """What is known of each output: sizes that TensorFlow proves for every call of this shape; the others vary."""
