@@ -13,12 +13,13 @@ from typing import Any
 
 import beamhub
 from beamhub import report
+from beamhub.bar import progress_bar
 from beamhub.engine.planning import Plan, describe_limits, make_plan
 from beamhub.engine.tablespec import TableSpec
-from beamhub.engine.worklist import RunPapers, commit_run, new_run_id, read_outcome
+from beamhub.engine.worklist import RunPapers, commit_run, largest_first, new_run_id, read_outcome
 from beamhub.errors import BeamhubError, TableError
 from beamhub.features.lineage import write_once
-from beamhub.runners import compute_threads, make_options, run_pipeline
+from beamhub.runners import compute_threads, dealt, make_options, run_pipeline
 from beamhub.spec import Job
 from beamhub.startup import collection_paused
 
@@ -52,14 +53,16 @@ def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
         return report.nothing_to_do(plan)
     run, worklists = _begin(plan, beam_arguments)
     counters: dict[str, int] = {}
-    if worklists:
-        from beamhub.transforms import ComputeTable
+    shards = [item.shard for item in largest_first(plan.todo)]
+    folder = RunPapers(plan.paths, run).path("progress")
+    with progress_bar(shards, dealt(options) if len(worklists) == 1 else None, folder) as progress:
+        if worklists:
+            from beamhub.transforms import ComputeTable
 
-        counters = run_pipeline(
-            options, ComputeTable(plan.spec, plan.paths.out, run, compute_threads(options)), worklists
-        )
-    else:
-        commit_run(plan.paths, run)
+            table = ComputeTable(plan.spec, plan.paths.out, run, compute_threads(options), progress)
+            counters = run_pipeline(options, table, worklists)
+        else:
+            commit_run(plan.paths, run)
     return report.finished(plan, read_outcome(plan.paths, run), time.monotonic() - started, counters)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,6 +73,20 @@ def compute_threads(options: Any) -> int | None:
     if direct.direct_running_mode != "multi_processing":
         return cores()
     return max(1, cores() // max(1, direct.direct_num_workers or cores()))
+
+
+def dealt(options: Any) -> int | None:
+    """Worker processes among which the runner deals shards out before it starts any, one after the other.
+
+    None where there is one process, or where each takes the next shard when it has done with one.
+    """
+    from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+
+    direct = options.view_as(DirectOptions)
+    runner = str(options.view_as(StandardOptions).runner)
+    if not runner.endswith(LOCAL) or direct.direct_running_mode != "multi_processing":
+        return None
+    return int(direct.direct_num_workers) or os.cpu_count()
 
 
 def run_pipeline(options: Any, table: Any, worklists: Sequence[str]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beamhub.engine.lane import Lane
 from beamhub.engine.pool import ComputePool, acquire_pool
+from beamhub.engine.progress import Progress, acquire_reporter
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.worklist import commit_run, read_again, read_worklist
@@ -31,13 +32,15 @@ NAMESPACE = "beamhub"
 class ComputeShards(beam.DoFn):
     """Computes shards. Results go to the ledger; a failed shard is a result, not an exception.
 
-    The spec travels as JSON, for it is small, and reads the same in every worker.
+    The spec travels as JSON, for it is small, and reads the same in every worker. `progress` is the folder of the reports
+    where a launcher watches.
     """
 
-    def __init__(self, spec: dict[str, Any], out: str, threads: int | None) -> None:
+    def __init__(self, spec: dict[str, Any], out: str, threads: int | None, progress: str | None) -> None:
         self._spec_json = spec
         self._out = out
         self._threads = threads
+        self._progress = progress
 
     def setup(self) -> None:
         """Reads the spec. The module is loaded, or found loaded, for the first shard: a step without any needs none."""
@@ -45,6 +48,7 @@ class ComputeShards(beam.DoFn):
         self._paths = VersionPaths(self._out, self._spec.version)
         self._pool: ComputePool | None = None
         self._broken = ""
+        self._reporter = acquire_reporter(self._progress) if self._progress is not None else None
 
     def start_bundle(self) -> None:
         """A ledger writer for each bundle: what a bundle has finished is in the ledger when Beam takes it as done."""
@@ -70,7 +74,8 @@ class ComputeShards(beam.DoFn):
             self._broken = str(error)
             return
         self._bundle.enter_context(pool.stages.lane())
-        self._lane = self._bundle.enter_context(Lane(self._spec, self._paths, pool))
+        progress = Progress() if self._reporter is None else self._bundle.enter_context(self._reporter.working())
+        self._lane = self._bundle.enter_context(Lane(self._spec, self._paths, pool, progress))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Waits for the bundle's shards, and writes the rest of the ledger."""
@@ -123,12 +128,16 @@ class CommitRun(beam.DoFn):
 class ComputeTable(beam.PTransform):
     """From paths of worklist files to one element, after the commit: the number of files that were done again."""
 
-    def __init__(self, spec: TableSpec, out: str, run: str, threads: int | None) -> None:
+    def __init__(
+        self, spec: TableSpec, out: str, run: str, threads: int | None = None, progress: str | None = None
+    ) -> None:
+        """`threads` and `progress`: see `ComputeShards`."""
         super().__init__()
         self._spec = spec
         self._out = out
         self._run = run
         self._threads = threads
+        self._progress = progress
 
     def expand(self, worklists: Any) -> Any:
         """Applies the steps."""
@@ -142,13 +151,13 @@ class ComputeTable(beam.PTransform):
 
     def _compute(self) -> Any:
         """From shards to their number, once all are computed."""
-        return _Compute(self._spec, self._out, self._threads)
+        return _Compute(ComputeShards(self._spec.to_json(), self._out, self._threads, self._progress))
 
 
 class _Compute(beam.PTransform):
-    def __init__(self, spec: TableSpec, out: str, threads: int | None) -> None:
+    def __init__(self, compute: ComputeShards) -> None:
         super().__init__()
-        self._do = ComputeShards(spec.to_json(), out, threads)
+        self._do = compute
 
     def expand(self, shards: Any) -> Any:
         return (

@@ -29,6 +29,10 @@ class Numbers(Stretch):
     def nbytes(self) -> int:
         return self.width * len(self.numbers)
 
+    @property
+    def reached(self) -> float:
+        raise NotImplementedError
+
     def cut(self, start: int, rows: int) -> Numbers:
         return Numbers(self.numbers[start : start + rows], self.width)
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beamhub.corpus import framing
-from beamhub.corpus.framing import FrameReader, Inflated, write_records
+from beamhub.corpus.framing import FrameReader, write_records
+from beamhub.corpus.inflated import Inflated
 from beamhub.errors import CorpusError
 
 FRAME = 16

@@ -24,6 +24,11 @@ class Stretch(ABC):
     def nbytes(self) -> int:
         """Bytes that they take."""
 
+    @property
+    @abstractmethod
+    def reached(self) -> float:
+        """The share of the shard that ends with these records, 0 to 1, by what is cheap to know: it is for people to see."""
+
     @abstractmethod
     def cut(self, start: int, rows: int) -> Self:
         """Some of the records, from `start` on."""

@@ -7,14 +7,13 @@ https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 
     masked = ((crc >> 15) | (crc << 17)) + 0xa282ead8, modulo 2**32
 
-A file may be compressed as a whole, by gzip or zlib.
+A file may be compressed as a whole: `beamhub.corpus.inflated`.
 """
 
 from __future__ import annotations
 
 import functools
 import struct
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
@@ -82,73 +81,11 @@ def is_framed(head: bytes) -> bool:
     return bool(_HEADER.unpack_from(head)[1] == _masked(head[: _LENGTH.size]))
 
 
-def is_compressed(head: bytes) -> bool:
-    """Do these bytes begin as a gzip (RFC 1952) or zlib (RFC 1950) stream does?"""
-    zlib_header = len(head) > 1 and head[0] & 0x0F == 8 and int.from_bytes(head[:2], "big") % 31 == 0
-    return head.startswith(b"\x1f\x8b") or zlib_header
-
-
-def inflate_head(head: bytes) -> bytes | None:
-    """The first uncompressed bytes, by the first bytes of a compressed stream; None when they are damaged."""
-    try:
-        return zlib.decompressobj(wbits=_ANY_HEADER).decompress(head, _HEADER.size)
-    except zlib.error:
-        return None
-
-
-_ANY_HEADER = 32 + zlib.MAX_WBITS
-"""zlib: take a gzip or a zlib header, whichever comes."""
-
-
 class Readable(Protocol):
     """What bytes are read from: `read(n)` gives some, at most n, and none at the end only."""
 
     def read(self, size: int, /) -> bytes:
         """Some bytes, at most `size`."""
-
-
-class Inflated:
-    """The uncompressed bytes of a gzip or zlib file, of one stream or several in a row, in bounded memory.
-
-    `read` raises CorpusError when the file is damaged or ends early.
-    """
-
-    def __init__(self, file: BinaryIO, path: str) -> None:
-        """`path` is for messages."""
-        self._file = file
-        self._path = path
-        self._stream = zlib.decompressobj(wbits=_ANY_HEADER)
-        self._pending = b""
-
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, none at the end."""
-        while True:
-            if self._stream.eof:
-                self._pending = self._pending or self._file.read(_BLOCK)
-                if not self._pending:
-                    return b""
-                self._stream = zlib.decompressobj(wbits=_ANY_HEADER)
-            data = self._inflate(size)
-            if data:
-                return data
-            if not self._stream.eof and not self._pending:
-                self._pending = self._file.read(_BLOCK)
-                if not self._pending:
-                    raise CorpusError(
-                        f"{self._path}: the compressed file ends early, at byte {self._file.tell()}; {_MEND}"
-                    )
-
-    def _inflate(self, size: int) -> bytes:
-        try:
-            # With no input left zlib may still hold output, so it is called all the same.
-            data = self._stream.decompress(self._pending, size)
-        except zlib.error as error:
-            raise CorpusError(
-                f"{self._path}: the compressed file is damaged at byte {self._file.tell()} or before; {_MEND}"
-            ) from error
-        # At a stream's end both may hold what follows it.
-        self._pending = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
-        return data
 
 
 Offsets = npt.NDArray[np.int64]
@@ -162,6 +99,11 @@ class Frames:
 
     records: list[bytes]
     offsets: Offsets
+
+    @property
+    def end(self) -> int:
+        """Where the last one's frame ends in the uncompressed stream; 0 for none."""
+        return int(self.offsets[-1]) + len(self.records[-1]) + FRAME_BYTES if self.records else 0
 
 
 class FrameReader:
@@ -177,7 +119,7 @@ class FrameReader:
 
         `path` is for messages.
         """
-        self._stream = stream
+        self.stream = stream
         self._path = path
         self.stop = stop
         self._buffer = b""
@@ -272,7 +214,7 @@ class FrameReader:
         self._base += self._position
         self._position = 0
         while have < needed:
-            block = self._stream.read(_BLOCK)
+            block = self.stream.read(_BLOCK)
             if not block:
                 break
             parts.append(block)

@@ -26,10 +26,11 @@ _MEND = "write the file again or leave it out of the corpus"
 
 @dataclass(frozen=True)
 class _Rows(Stretch):
-    """A batch as the file holds it; `first` is the row number of its first row."""
+    """A batch as the file holds it; `first` is the row number of its first row, `shard` are those of the shard."""
 
     batch: pa.RecordBatch
     first: int
+    shard: range
     schema: pa.Schema
     path: str
 
@@ -40,6 +41,10 @@ class _Rows(Stretch):
     @property
     def nbytes(self) -> int:
         return int(self.batch.nbytes)
+
+    @property
+    def reached(self) -> float:
+        return (self.first + self.rows - self.shard.start) / len(self.shard) if self.shard else 1.0
 
     def cut(self, start: int, rows: int) -> _Rows:
         return replace(self, batch=self.batch.slice(start, rows), first=self.first + start)
@@ -84,11 +89,12 @@ class ParquetFormat(CorpusFormat):
             groups = _groups(file.metadata, shard, source.seek(0, 2)) if shard.is_range else range(len(starts) - 1)
             size = _batch_rows(file.metadata, groups, rows, max_bytes)
             first = starts[groups.start]
+            every = range(first, starts[groups.stop])
             # One thread: several shards are read at once.
             batches = file.iter_batches(size, list(groups), schema.names, use_threads=False)
             for batch in batches if groups else ():
                 for part in _bounded(batch, max_bytes):
-                    yield _Rows(part, first, schema, shard.path)
+                    yield _Rows(part, first, every, schema, shard.path)
                     first += part.num_rows
             if first != starts[groups.stop]:
                 raise _miscounted(shard.path, first, starts[groups.stop])

@@ -11,13 +11,13 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from beamhub.corpus import framing
 from beamhub.corpus.decoding import ExampleDecoders
 from beamhub.corpus.files import opened
 from beamhub.corpus.format import CorpusFormat, FalseStartError, Span, Stretch
-from beamhub.corpus.framing import DamagedFrameError, FrameReader, Frames, Inflated, write_records
+from beamhub.corpus.framing import DamagedFrameError, FrameReader, Frames, is_framed, write_records
 from beamhub.corpus.headers import find_record
 from beamhub.corpus.inference import sampled_schema
+from beamhub.corpus.inflated import Inflated, inflate_head, is_compressed
 from beamhub.corpus.shards import WHOLE, Chunk, Shard
 from beamhub.errors import CorpusError
 
@@ -29,9 +29,11 @@ _SAMPLED_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class _Examples(Stretch):
-    """Serialized records."""
+    """Serialized records. `density`: bytes of the file for each byte of the uncompressed stream."""
 
     frames: Frames
+    density: float
+    shard: Shard
     decoders: ExampleDecoders
 
     @property
@@ -42,6 +44,10 @@ class _Examples(Stretch):
     def nbytes(self) -> int:
         return sum(map(len, self.frames.records))
 
+    @property
+    def reached(self) -> float:
+        return min(1.0, (self.frames.end * self.density - self.shard.start) / max(1, self.shard.size))
+
     def cut(self, start: int, rows: int) -> _Examples:
         end = start + rows
         return replace(self, frames=Frames(self.frames.records[start:end], self.frames.offsets[start:end]))
@@ -49,7 +55,8 @@ class _Examples(Stretch):
     def join(self, others: Sequence[_Examples]) -> _Examples:
         every = [self.frames, *(each.frames for each in others)]
         records = list(itertools.chain.from_iterable(each.records for each in every))
-        return replace(self, frames=Frames(records, np.concatenate([each.offsets for each in every])))
+        frames = Frames(records, np.concatenate([each.offsets for each in every]))
+        return replace(self, frames=frames, density=others[-1].density if others else self.density)
 
     def decode(self) -> Chunk:
         return self.decoders.decode(self.frames)
@@ -62,10 +69,10 @@ class TFRecordFormat(CorpusFormat):
 
     def sniff(self, head: bytes, tail: bytes) -> bool:
         """An empty file, a frame's header with its checksum, or a compressed stream of such."""
-        if framing.is_compressed(head) and not framing.is_framed(head):
-            inflated = framing.inflate_head(head)
-            return inflated is not None and framing.is_framed(inflated)
-        return framing.is_framed(head)
+        if is_compressed(head) and not is_framed(head):
+            inflated = inflate_head(head)
+            return inflated is not None and is_framed(inflated)
+        return is_framed(head)
 
     def schema(self, shards: Sequence[Shard], declared: bytes | None, sample: int) -> pa.Schema:
         """Looks into 32 files at most and stops after 64 MiB, however few records that is."""
@@ -85,8 +92,12 @@ class TFRecordFormat(CorpusFormat):
             begins = reader.offset
             with _noticing_false_starts(shard):
                 while frames := reader.take(rows, max_bytes):
-                    yield _Examples(frames, decoders)
+                    yield _Examples(frames, _density(reader), shard, decoders)
             return None if reader.stop is None else (begins, reader.offset)
+
+
+def _density(reader: FrameReader) -> float:
+    return reader.stream.density if isinstance(reader.stream, Inflated) else 1.0
 
 
 @contextmanager
@@ -97,9 +108,9 @@ def _frames(shard: Shard, behind: int | None = None) -> Iterator[FrameReader | N
         head = file.read(4096)
         file.seek(0)
         # Frames first: the first record's length may look like a gzip header.
-        if framing.is_framed(head):
+        if is_framed(head):
             yield _reader_in(file, shard, behind) if shard.is_range else FrameReader(file, path)
-        elif framing.is_compressed(head):
+        elif is_compressed(head):
             yield FrameReader(Inflated(file, path), path) if shard.start == 0 else None
         else:
             raise CorpusError(

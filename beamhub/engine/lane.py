@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,9 @@ from types import TracebackType
 from typing import Self
 
 from beamhub.corpus.format import FalseStartError, Span
+from beamhub.corpus.shards import Shard
 from beamhub.engine.pool import ComputePool
+from beamhub.engine.progress import Progress
 from beamhub.engine.shard import ShardOutput, WorkItem, check_token, result_of, scan
 from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.work import Work
@@ -44,10 +47,14 @@ class Lane:
         results += lane.drain()
     """
 
-    def __init__(self, spec: TableSpec, paths: VersionPaths, pool: ComputePool) -> None:
+    def __init__(
+        self, spec: TableSpec, paths: VersionPaths, pool: ComputePool, progress: Progress | None = None
+    ) -> None:
+        """`progress` is where shards are counted."""
         self._spec = spec
         self._paths = paths
         self._pool = pool
+        self._progress = progress or Progress()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="beamhub-write")
         # Closing waits for the disk, or uploads: the next shard is written meanwhile.
         self._closer = ThreadPoolExecutor(1, thread_name_prefix="beamhub-close")
@@ -65,8 +72,14 @@ class Lane:
     def _begin(self, item: WorkItem) -> None:
         flow = _Flow(item, previous=self._flows[-1].result if self._flows else None)
         self._flows.append(flow)
+        flow.result.add_done_callback(functools.partial(self._count, item.shard))
         self._writer.submit(self._write, flow)
         self._read(flow)
+
+    def _count(self, shard: Shard, result: Future[ShardResult]) -> None:
+        # One that was begun in a wrong place is not finished.
+        if result.exception() is None:
+            self._progress.finish(shard)
 
     def drain(self) -> list[ShardResult]:
         """Waits for all shards; the results not yet returned."""
@@ -113,6 +126,7 @@ class Lane:
                 for work in flow:
                     with work as (batch, inferred), self._pool.stages.busy("write"):
                         output.write(batch, inferred)
+                    self._progress.advance(flow.item.shard, batch.read, work.reached)
                 if flow.previous is not None:
                     # No more than one file waits to be closed.
                     wait([flow.previous])

@@ -21,6 +21,7 @@ class Work:
         """Waits for room in the budget, then hands the batch to the threads."""
         self._inference = inference
         self._budget = budget
+        self.reached = batch.reached
         self._size = batch.nbytes
         budget.acquire(self._size)
         self._future: Future[tuple[Chunk, Inferred]] = executor.submit(self._run, batch)

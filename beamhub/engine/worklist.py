@@ -4,6 +4,7 @@ runs/RUN/worklist-00000.arrow   shards to compute, for the pipeline
 runs/RUN/changes.arrow          shards to commit, those of an earlier run that died included
 runs/RUN/run.json               options, corpus, files that are gone, limits
 runs/RUN/outcome.json           what the commit did, or why it did not
+runs/RUN/progress/              how far each worker process is, while a launcher watches (`beamhub.engine.progress`)
 """
 
 from __future__ import annotations
@@ -71,11 +72,8 @@ class RunPapers:
         return storage.join(self.paths.runs, self.run, name)
 
     def write(self, todo: Sequence[WorkItem], changes: Sequence[Shard], document: dict[str, Any]) -> list[str]:
-        """Writes what the run has to do; returns the paths of the worklist files.
-
-        The largest shards come first: what is left at the end, when workers run dry, is small.
-        """
-        ordered = sorted(todo, key=lambda item: (-item.shard.size, item.shard.path, item.shard.start))
+        """Writes what the run has to do; returns the paths of the worklist files."""
+        ordered = largest_first(todo)
         worklists = []
         for start in range(0, len(ordered), SHARDS_PER_FILE):
             path = self.path(f"worklist-{start // SHARDS_PER_FILE:05d}.arrow")
@@ -88,6 +86,11 @@ class RunPapers:
     def changes(self) -> list[Shard]:
         """The shards that the run has to commit."""
         return [item.shard for item in read_worklist(self.path("changes.arrow"))]
+
+
+def largest_first(todo: Sequence[WorkItem]) -> list[WorkItem]:
+    """The order of a worklist: what is left at the end, when workers run dry, is small."""
+    return sorted(todo, key=lambda item: (-item.shard.size, item.shard.path, item.shard.start))
 
 
 def _to_table(items: Sequence[WorkItem]) -> pa.Table:
