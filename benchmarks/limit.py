@@ -4,26 +4,21 @@ It reads the same files as the systems, and writes the same columns, a Parquet f
 
 - one thread a core calls one `tf.function` that decodes, preprocesses and runs the module on a batch; operations have no
   threads of their own (`intra_op` 1);
-- batch sizes, and whether variables are frozen to constants, are the best of a search on this machine (`--search`);
+- batch sizes, and whether variables are frozen to constants, are the best of a search on this machine (`search.py`);
 - Parquet is read by pyarrow, TFRecord by a loop and `tf.io.parse_example`, ahead of the computing threads, across files;
 - a writer thread takes what is done, in order, and writes row groups of vectors without dictionary and statistics.
 
 It checks nothing and keeps nothing: one bad record, one changed file or one kill and its work is lost.
-
-`--bare` runs the module alone, on tensors that are in memory: no reading, no decoding, no writing.
 """
 
 from __future__ import annotations
 
 import argparse
-import collections
-import itertools
 import json
 import os
 import queue
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,7 +43,13 @@ BEST: dict[str, tuple[int, bool]] = {
     "mobilenet035": (8, True),
     "mobilenet100": (8, True),
 }
-"""Records in a call, and whether variables are frozen: the best of `--search`."""
+"""Records in a call, and whether variables are frozen: the best of `search.py`."""
+
+
+def one_thread_for_operations(callers: int) -> None:
+    """Before the first operation: none has threads of its own, and as many run at a time as there are callers."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(callers)
 
 
 def load(path: str, name: str, frozen: bool) -> Any:
@@ -58,9 +59,7 @@ def load(path: str, name: str, frozen: bool) -> Any:
     given = signature.structured_input_signature[1]
     (feed,) = given
     if frozen:
-        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-        constant = convert_variables_to_constants_v2(signature)
+        constant = constants(signature)
 
     def run(batch: Any) -> Any:
         tensor = prepared(name, batch)
@@ -69,6 +68,13 @@ def load(path: str, name: str, frozen: bool) -> Any:
     function = tf.function(run, autograph=False)
     function.module = module
     return function
+
+
+def constants(signature: Any) -> Any:
+    """The signature with its variables frozen."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    return convert_variables_to_constants_v2(signature)
 
 
 def prepared(name: str, batch: Any) -> Any:
@@ -152,7 +158,6 @@ class Writer:
         self.out = out
         self.queue: queue.Queue[Any] = queue.Queue(4 * THREADS)
         self.thread = threading.Thread(target=self.run)
-        self.error: BaseException | None = None
         self.thread.start()
 
     def run(self) -> None:
@@ -219,89 +224,21 @@ def run(name: str, column: str, module: str, files: list[str], out: Path, size: 
     return rows
 
 
-def in_memory(name: str, column: str, file: str, size: int) -> list[Any]:
-    """Batches of what the module itself takes."""
-    found = []
-    for _, values in itertools.islice(parquet_batches(file, column, size), 2048 // size + 1):
-        if len(values) == size:
-            found.append(tf.identity(prepared(name, parquet_tensor(name, values))))
-    return found
-
-
-def bare(name: str, column: str, module: str, file: str, size: int, frozen: bool, seconds: float) -> float:
-    """Rows per second of the module alone."""
-    signature = tf.saved_model.load(module).signatures["serving_default"]
-    (feed,) = signature.structured_input_signature[1]
-    call: Any = tf.function(lambda tensor: signature(**{feed: tensor})["embedding"], autograph=False)
-    if frozen:
-        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-        constant = convert_variables_to_constants_v2(signature)
-        call = tf.function(lambda tensor: constant(tensor)[0], autograph=False)
-    batches = in_memory(name, column, file, size)
-    return measured_rate(call, batches, size, seconds)
-
-
-def measured_rate(call: Any, batches: list[Any], size: int, seconds: float) -> float:
-    call(batches[0])
-    call(batches[0])
-    stop = time.monotonic() + seconds
-    counts: collections.Counter[int] = collections.Counter()
-
-    def work(number: int) -> None:
-        for batch in itertools.islice(itertools.cycle(batches), number, None):
-            if time.monotonic() > stop:
-                return
-            call(batch).numpy()
-            counts[number] += size
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(THREADS)]
-    started = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return counts.total() / (time.monotonic() - started)
-
-
-def search(name: str, column: str, module: str, file: str) -> None:
-    """Prints the rate of decoding, preprocessing and module together for many batch sizes, frozen and plain."""
-    sizes = {"text": (1024, 2048, 4096, 8192, 16384), "vae": (32, 64, 128, 256, 512, 1024)}.get(name, (2, 4, 8, 16, 32))
-    for frozen in (False, True):
-        function = load(module, name, frozen)
-        for size in sizes:
-            batches = []
-            for _, values in itertools.islice(parquet_batches(file, column, size), max(4, 512 // size)):
-                if len(values) == size:
-                    batches.append(parquet_tensor(name, values))
-            rate = measured_rate(function, batches, size, 4.0)
-            print(json.dumps({"module": name, "size": size, "frozen": frozen, "rows_per_s": round(rate)}), flush=True)
-
-
 def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parse.add_argument("--name", required=True)
     parse.add_argument("--column", required=True)
     parse.add_argument("--module", required=True)
     parse.add_argument("--files", nargs="+", required=True)
-    parse.add_argument("--out", type=Path)
+    parse.add_argument("--out", type=Path, required=True)
     parse.add_argument("--size", type=int)
     parse.add_argument("--frozen", type=int)
-    parse.add_argument("--bare", action="store_true")
-    parse.add_argument("--search", action="store_true")
     args = parse.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    one_thread_for_operations(THREADS)
     size, frozen = BEST[args.name]
     size = args.size or size
     frozen = frozen if args.frozen is None else bool(args.frozen)
-    if args.search:
-        search(args.name, args.column, args.module, args.files[0])
-    elif args.bare:
-        rate = bare(args.name, args.column, args.module, args.files[0], size, frozen, 8.0)
-        print(json.dumps({"rows_per_s": rate}))
-    else:
-        print(json.dumps({"rows": run(args.name, args.column, args.module, args.files, args.out, size, frozen)}))
+    print(json.dumps({"rows": run(args.name, args.column, args.module, args.files, args.out, size, frozen)}))
 
 
 if __name__ == "__main__":

@@ -91,3 +91,29 @@ def save(name: str, folder: Path) -> None:
     else:
         module = mobilenet({"mobilenet035": 0.35, "mobilenet100": 1.0}[name])
     tf.saved_model.save(module, str(folder), signatures=module.__call__)
+
+
+class OfExamples(tf.Module):
+    """A saved module behind a signature that takes serialized `tf.Example`s: decoding and preprocessing inside."""
+
+    def __init__(self, name: str, folder: Path, column: str) -> None:
+        super().__init__()
+        from benchmarks.limit import prepared
+
+        self.loaded = tf.saved_model.load(str(folder))
+        signature = self.loaded.signatures["serving_default"]
+        (feed,) = signature.structured_input_signature[1]
+        features = {"id": tf.io.FixedLenFeature((), tf.int64), column: tf.io.FixedLenFeature((), tf.string)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False)
+        def serve(examples: Any) -> Any:
+            parsed = tf.io.parse_example(examples, features)
+            return {"id": parsed["id"], **signature(**{feed: prepared(name, parsed[column])})}
+
+        self.serve = serve
+
+
+def save_for_examples(name: str, folder: Path, column: str, out: Path) -> None:
+    """Writes the module in `folder` once more, for who has nothing but `tf.Example`s to give."""
+    module = OfExamples(name, folder, column)
+    tf.saved_model.save(module, str(out), signatures=module.serve)

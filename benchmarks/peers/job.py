@@ -1,0 +1,37 @@
+"""What a peer is asked to do, from its command line. Imports nothing heavy: a driver of workers needs no TensorFlow."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+CORES = len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A workload, the column that feeds its module, the files, all of one format, and the folder to write to."""
+
+    name: str
+    column: str
+    module: str
+    files: tuple[str, ...]
+    out: Path
+
+    @property
+    def parquet(self) -> bool:
+        return self.files[0].endswith(".parquet")
+
+
+def parser() -> argparse.ArgumentParser:
+    parse = argparse.ArgumentParser()
+    for option in ("--name", "--column", "--module", "--out"):
+        parse.add_argument(option, required=True)
+    parse.add_argument("--files", nargs="+", required=True)
+    return parse
+
+
+def job(args: argparse.Namespace) -> Job:
+    return Job(args.name, args.column, args.module, tuple(args.files), Path(args.out))

@@ -1,0 +1,68 @@
+"""Spark: `mapInArrow`, a Python worker for each core, each holding the module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from benchmarks.peers.job import CORES, Job, job, parser
+
+
+def session(batch: int) -> Any:
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.driver.memory": "4g",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(batch),
+        "spark.sql.files.maxPartitionBytes": str(32 << 20),
+        "spark.sql.parquet.compression.codec": "uncompressed",
+        "parquet.enable.dictionary": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+    }
+    build = SparkSession.builder.master(f"local[{CORES}]").appName("benchmark")
+    for name, value in settings.items():
+        build = build.config(name, value)
+    return build.getOrCreate()
+
+
+def run(job: Job, batch: int) -> None:
+    spark = session(batch)
+    spark.sparkContext.setLogLevel("ERROR")
+
+    def embed(batches: Iterator[Any]) -> Iterator[Any]:
+        from benchmarks.peers.model import kept, table
+
+        for rows in batches:
+            vectors = kept(job).of_column(rows.column(1))
+            yield from table(rows.column(0), vectors).to_batches()
+
+    def embed_files(batches: Iterator[Any]) -> Iterator[Any]:
+        from benchmarks.limit import tfrecord_batches
+        from benchmarks.peers.model import kept, table
+
+        for names in batches:
+            for name in names.column(0).to_pylist():
+                for _, records in tfrecord_batches(name, batch):
+                    yield from table(*kept(job).of_records(records)).to_batches()
+
+    if job.parquet:
+        rows = spark.read.parquet(*job.files).select("id", job.column)
+        found = rows.mapInArrow(embed, "key long, embedding array<float>")
+    else:
+        names = spark.createDataFrame([(name,) for name in job.files], "file string").repartition(len(job.files))
+        found = names.mapInArrow(embed_files, "key long, embedding array<float>")
+    found.write.mode("append").parquet(str(job.out))
+    spark.stop()
+
+
+def main() -> None:
+    parse = parser()
+    parse.add_argument("--batch", type=int, default=8192)
+    args = parse.parse_args()
+    run(job(args), args.batch)
+
+
+if __name__ == "__main__":
+    main()
