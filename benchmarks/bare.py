@@ -1,6 +1,6 @@
 """The module alone, on tensors that are in memory: no reading, no decoding, no writing. What nobody can be faster than.
 
-    python -m benchmarks.bare --name text --column text --module FOLDER --files FILE
+python -m benchmarks.bare --name text --column text --module FOLDER --files FILE
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The search behind `limit.BEST`: the rate of decoding, preprocessing and module together, for many batch sizes.
 
-    python -m benchmarks.search --name text --column text --module FOLDER --file FILE.parquet
+python -m benchmarks.search --name text --column text --module FOLDER --file FILE.parquet
 """
 
 from __future__ import annotations

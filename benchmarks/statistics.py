@@ -36,6 +36,11 @@ class Pair:
         return self.small.seconds - self.small_rows / self.rate
 
     @property
+    def peak(self) -> int:
+        """Bytes resident at once in the whole process tree."""
+        return max(self.small.peak, self.large.peak)
+
+    @property
     def rows_per_cpu_second(self) -> float:
         return (self.large_rows - self.small_rows) / (self.large.cpu - self.small.cpu)
 

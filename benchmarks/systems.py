@@ -2,35 +2,74 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.workloads import Inputs
 
-HERE = Path(__file__).parent
+LIMIT = "limit"
+BARE = "bare"
+CORES = len(os.sched_getaffinity(0))
+PYTHON_PATH = {
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+}
+
+Command = Callable[[Inputs, int, Path], list[str]]
 
 
 @dataclass(frozen=True)
 class System:
-    """`command` from inputs, a number of files and an empty folder; `formats` that it reads."""
+    """`command` from inputs, a number of files and an empty folder; `formats` that it reads; the package it `needs`.
+
+    `rows` in a file, by workload, where the full corpus would take a slow system many minutes: its rate is a slope too,
+    between two smaller sizes. `target` is the share of the limit that it is to reach.
+    """
 
     name: str
     title: str
-    command: Callable[[Inputs, int, Path], list[str]]
+    command: Command
     formats: tuple[str, ...] = ("parquet", "tfrecord")
-    environment: Mapping[str, str] = field(default_factory=dict)
+    needs: str = "tensorflow"
+    rows: Mapping[str, int] = field(default_factory=dict)
+    target: float | None = None
+    peer: bool = False
+    of_examples: bool = False
+
+    @property
+    def installed(self) -> bool:
+        return find_spec(self.needs) is not None
+
+    def given(self, inputs: Inputs) -> Inputs:
+        """The inputs with the rows that this system gets."""
+        name = inputs.workload.name
+        return inputs.of(min(self.rows[name], inputs.workload.rows)) if name in self.rows else inputs
 
 
-def limit(inputs: Inputs, files: int, out: Path) -> list[str]:
+def program(module: str, *flags: str, examples: bool = False) -> Command:
+    """A program with the arguments of `limit.py`."""
+
+    def command(inputs: Inputs, files: int, out: Path) -> list[str]:
+        load = inputs.workload
+        network = inputs.module_of_examples if examples else inputs.module
+        names = ["--name", load.name, "--column", load.column, "--module", str(network)]
+        chosen = [str(path) for path in inputs.files[:files]]
+        return [sys.executable, "-m", f"benchmarks.{module}", *names, "--files", *chosen, "--out", str(out), *flags]
+
+    return command
+
+
+def bare(inputs: Inputs) -> list[str]:
+    """The command that prints the rate of the module alone."""
     load = inputs.workload
     names = ["--name", load.name, "--column", load.column, "--module", str(inputs.module)]
-    chosen = [str(path) for path in inputs.files[:files]]
-    return [sys.executable, str(HERE / "limit.py"), *names, "--files", *chosen, "--out", str(out)]
+    return [sys.executable, "-m", "benchmarks.bare", *names, "--files", str(inputs.files[0])]
 
 
-def beamhub(*flags: str) -> Callable[[Inputs, int, Path], list[str]]:
+def beamhub(*flags: str) -> Command:
     def command(inputs: Inputs, files: int, out: Path) -> list[str]:
         load = inputs.workload
         job = ["--module", str(inputs.module), "--corpus", inputs.corpus(files), "--out", str(out), "--key", "id"]
@@ -40,10 +79,37 @@ def beamhub(*flags: str) -> Callable[[Inputs, int, Path], list[str]]:
     return command
 
 
+def workers(mode: str) -> Command:
+    return beamhub(f"--direct_running_mode={mode}", f"--direct_num_workers={CORES}")
+
+
+SLOW = {"text": 20_000, "vae": 8_000}
+"""Rows in a file for who makes an element of every row: two to three seconds of work."""
+
 SYSTEMS = {
     each.name: each
     for each in (
-        System("limit", "hand-written TensorFlow", limit),
-        System("beamhub", "beamhub", beamhub()),
+        System(LIMIT, "hand-written TensorFlow", program("limit")),
+        System("beamhub", "beamhub, one worker with all cores", beamhub(), target=0.85),
+        System("beamhub-processes", "beamhub, a process for each core", workers("multi_processing"), target=0.85),
+        System("beamhub-threads", "beamhub, a worker thread for each core", workers("multi_threading"), target=0.85),
+        System("runinference", "Beam RunInference, rows", program("peers.run_inference"), rows=SLOW, peer=True),
+        System(
+            "runinference-tables",
+            "the same, elements are tables",
+            program("peers.run_inference", "--tables"),
+            peer=True,
+        ),
+        System(
+            "tfx_bsl",
+            "tfx_bsl RunInference",
+            program("peers.tfx_inference", examples=True),
+            formats=("tfrecord",),
+            rows=SLOW,
+            peer=True,
+            of_examples=True,
+        ),
+        System("ray", "Ray Data, actors", program("peers.ray_data"), needs="ray", peer=True),
+        System("spark", "Spark, mapInArrow", program("peers.spark"), needs="pyspark", peer=True),
     )
 }

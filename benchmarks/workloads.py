@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A module and the corpus that it runs on. `rows` are in one file, about two seconds of work for two cores."""
+    """A module and the corpus that it runs on. `rows` are in one file, about two seconds of work for two cores.
+
+    Rates are slopes between the first `small` and all `large` files. One file would not do for the small corpus: systems
+    that give a file to a process would leave a core idle there, and their slope would come out too steep. One second of
+    work would not do either: beamhub measures batch sizes for larger corpora alone, and its slope would pay for that.
+    """
 
     name: str
     title: str
     column: str
     kind: str
     rows: int
-    small: int = 1
+    small: int = 2
     large: int = 8
+
+    def of(self, rows: int) -> Workload:
+        """The same with so many rows in a file."""
+        return replace(self, rows=rows)
 
 
 WORKLOADS = {
@@ -32,6 +40,12 @@ WORKLOADS = {
     )
 }
 
+SHORT = {
+    name: replace(WORKLOADS[name], rows=rows, small=3)
+    for name, rows in (("text", 400_000), ("vae", 25_000), ("mobilenet035", 400))
+}
+"""One of each task, small enough for eight minutes with making the corpora."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -42,8 +56,17 @@ class Inputs:
     format: str
 
     @property
+    def row(self) -> tuple[str, str]:
+        return self.workload.name, self.format
+
+    @property
     def module(self) -> Path:
         return self.root / "modules" / self.workload.name
+
+    @property
+    def module_of_examples(self) -> Path:
+        """The same module behind a signature that takes serialized `tf.Example`s."""
+        return self.root / "modules" / f"{self.workload.name}-examples"
 
     @property
     def files(self) -> list[Path]:
@@ -55,25 +78,28 @@ class Inputs:
         first = self.files[0]
         return str(first) if files == 1 else str(first.parent / f"part-00[0-{files - 1}].{self.format}")
 
-    def make(self) -> None:
-        """Makes what is missing."""
+    def of(self, rows: int) -> Inputs:
+        """The same workload with so many rows in a file."""
+        return replace(self, workload=self.workload.of(rows))
+
+    def make(self, examples: bool = False) -> None:
+        """Makes what is missing; the module of `tf.Example`s only where asked."""
+        load = self.workload
         if not (self.module / "saved_model.pb").exists():
             self.module.parent.mkdir(parents=True, exist_ok=True)
-            _python(f"networks.save({self.workload.name!r}, pathlib.Path({str(self.module)!r}))")
+            _python(f"networks.save({load.name!r}, pathlib.Path({str(self.module)!r}))")
+        if examples and not (self.module_of_examples / "saved_model.pb").exists():
+            folders = (
+                f"pathlib.Path({str(self.module)!r}), {load.column!r}, pathlib.Path({str(self.module_of_examples)!r})"
+            )
+            _python(f"networks.save_for_examples({load.name!r}, {folders})")
         missing = [path for path in self.files if not path.exists()]
         if missing:
             self.files[0].parent.mkdir(parents=True, exist_ok=True)
             _python(
                 f"corpora.write_files([pathlib.Path(p) for p in {[str(path) for path in missing]}], "
-                f"{self.workload.rows}, {self.workload.column!r}, corpora.{self.workload.kind})"
+                f"{load.rows}, {load.column!r}, corpora.{load.kind})"
             )
-
-
-def inputs(root: Path, names: list[str], formats: list[str]) -> Iterator[Inputs]:
-    """Each workload in each format."""
-    for name in names:
-        for format in formats:
-            yield Inputs(root, WORKLOADS[name], format)
 
 
 def _python(statement: str) -> None:

@@ -71,3 +71,11 @@ def table(ids: Any, vectors: Vectors) -> Any:
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
     return pa.table({"key": ids, "embedding": column})
+
+
+def lists(ids: Any, vectors: Vectors) -> Any:
+    """The same as a record batch of plain lists: Spark knows none of fixed size, and Parquet stores both alike."""
+    rows, width = vectors.shape
+    offsets = pa.array(np.arange(0, (rows + 1) * width, width, np.int32))
+    column = pa.ListArray.from_arrays(offsets, pa.array(vectors.reshape(-1)))
+    return pa.record_batch({"key": ids, "embedding": column})

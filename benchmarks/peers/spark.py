@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,8 @@ from benchmarks.peers.job import CORES, Job, job, parser
 
 
 def session(batch: int) -> Any:
+    # Spark's own choice is whatever `python3` is on the PATH.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     settings = {
         "spark.ui.enabled": "false",
         "spark.driver.memory": "4g",
@@ -32,20 +36,20 @@ def run(job: Job, batch: int) -> None:
     spark.sparkContext.setLogLevel("ERROR")
 
     def embed(batches: Iterator[Any]) -> Iterator[Any]:
-        from benchmarks.peers.model import kept, table
+        from benchmarks.peers.model import kept, lists
 
         for rows in batches:
             vectors = kept(job).of_column(rows.column(1))
-            yield from table(rows.column(0), vectors).to_batches()
+            yield lists(rows.column(0), vectors)
 
     def embed_files(batches: Iterator[Any]) -> Iterator[Any]:
         from benchmarks.limit import tfrecord_batches
-        from benchmarks.peers.model import kept, table
+        from benchmarks.peers.model import kept, lists
 
         for names in batches:
             for name in names.column(0).to_pylist():
                 for _, records in tfrecord_batches(name, batch):
-                    yield from table(*kept(job).of_records(records)).to_batches()
+                    yield lists(*kept(job).of_records(records))
 
     if job.parquet:
         rows = spark.read.parquet(*job.files).select("id", job.column)

@@ -1,0 +1,120 @@
+"""`results.jsonl`: every repetition as a line, so that a run of hours may be done in pieces.
+
+A line belongs to *settings* (versions, machine, source) and to a *round*: the systems of one round ran one right after the
+other, the limit among them, and only those are paired. Lines of other settings are left alone, and not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks.statistics import Interval, Pair, median
+from benchmarks.systems import LIMIT
+
+Row = tuple[str, str]
+"""A workload and a format."""
+
+PACKAGES = ("apache-beam", "numpy", "pyarrow", "pyspark", "ray", "tensorflow", "tfx-bsl")
+UNMEASURED = ("__main__.py", "check.py", "page.py", "replan.py", "results.py", "search.py", "statistics.py")
+"""Files of the benchmark that change no figure in `results.jsonl`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What figures may be compared under. `key` names it in `results.jsonl`."""
+
+    machine: str
+    python: str
+    packages: Mapping[str, str]
+    source: str
+
+    @cached_property
+    def key(self) -> str:
+        told = json.dumps([self.machine, self.python, sorted(self.packages.items()), self.source])
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+    @classmethod
+    def here(cls) -> Settings:
+        installed = {each.name.lower(): each.version for each in metadata.distributions()}
+        packages = {name: installed[name] for name in PACKAGES if name in installed}
+        return cls(machine(), platform.python_version(), packages, source(Path(__file__).parents[1]))
+
+
+def machine() -> str:
+    """Processor, cores and memory; no name."""
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    model = models[0].partition(":")[2].strip() if models else platform.machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB"
+
+
+def source(root: Path) -> str:
+    """A digest of the code that is measured: beamhub, the limit, the peers and the workloads."""
+    digest = hashlib.sha256()
+    for path in sorted([*root.glob("beamhub/**/*.py"), *root.glob("benchmarks/**/*.py")]):
+        if path.parent.name != "benchmarks" or path.name not in UNMEASURED:
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+class Results:
+    """The lines of one file that belong to some settings."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path, self.settings = path, settings
+        self._lines: list[dict[str, Any]] = []
+        if path.exists():
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            self._lines = [line for line in lines if line["settings"] == settings.key]
+
+    def add(self, row: Row, system: str, **values: Any) -> None:
+        line = {"settings": self.settings.key, "workload": row[0], "format": row[1], "system": system, **values}
+        self._lines.append(line)
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _of(self, row: Row, system: str) -> list[dict[str, Any]]:
+        return [line for line in self._lines if (line["workload"], line["format"], line["system"]) == (*row, system)]
+
+    def checked(self, row: Row, system: str) -> bool:
+        """Whether its output was found to be the limit's."""
+        return any("checked" in line for line in self._of(row, system))
+
+    def rows(self) -> list[Row]:
+        """In the order of their first repetition."""
+        return list(dict.fromkeys((line["workload"], line["format"]) for line in self._lines if "round" in line))
+
+    def pairs(self, row: Row, system: str) -> dict[int, Pair]:
+        """By round."""
+        return {line["round"]: Pair.from_json(line) for line in self._of(row, system) if "small" in line}
+
+    def rates(self, row: Row, system: str) -> dict[int, float]:
+        """Rows per second by round; the bare module's are measured directly."""
+        direct = {line["round"]: float(line["rate"]) for line in self._of(row, system) if "rate" in line}
+        return direct | {number: pair.rate for number, pair in self.pairs(row, system).items()}
+
+    def ratio(self, row: Row, system: str, base: str) -> Interval | None:
+        """Of the rates of two systems, over the rounds that have both."""
+        mine, other = self.rates(row, system), self.rates(row, base)
+        paired = [mine[number] / other[number] for number in sorted(mine.keys() & other.keys())]
+        return median(paired) if paired else None
+
+    def next_round(self, row: Row) -> int:
+        rounds = [
+            line["round"] for line in self._lines if (line["workload"], line["format"]) == row and "round" in line
+        ]
+        return max(rounds, default=-1) + 1
+
+    def lacking(self, row: Row, systems: Sequence[str], repeats: int) -> list[str]:
+        """The systems with fewer repetitions than wanted; one without the limit beside it does not count."""
+        base = self.rates(row, LIMIT).keys()
+        return [name for name in systems if len(self.rates(row, name).keys() & base) < repeats]

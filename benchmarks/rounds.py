@@ -1,0 +1,107 @@
+"""Measuring: rounds of systems on a workload, one right after the other, the limit in each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from os import environ
+from pathlib import Path
+
+from benchmarks import check
+from benchmarks.process import Cost, cost_of
+from benchmarks.results import Results
+from benchmarks.statistics import Pair
+from benchmarks.systems import BARE, LIMIT, PYTHON_PATH, SYSTEMS, System, bare
+from benchmarks.workloads import Inputs
+
+
+class Rounds:
+    """Runs what `results` lack, until `deadline` (of the monotonic clock) if there is one."""
+
+    def __init__(self, root: Path, results: Results, repeats: int, deadline: float | None = None) -> None:
+        self.out, self.results, self.repeats, self.deadline = root / "out", results, repeats, deadline
+
+    def run(self, rows: Sequence[Inputs], systems: Sequence[System]) -> None:
+        for given in rows:
+            self._prepare(given, systems)
+        for _ in range(self.repeats):
+            for given in rows:
+                lacking = self.results.lacking(given.row, self._able(given, systems), self.repeats)
+                if lacking and (self.deadline is None or time.monotonic() < self.deadline):
+                    self._round(given, lacking)
+
+    def _able(self, given: Inputs, systems: Sequence[System]) -> list[str]:
+        return [BARE, *(system.name for system in systems if given.format in system.formats)]
+
+    def _prepare(self, given: Inputs, systems: Sequence[System]) -> None:
+        """Makes what the systems read, and compares what they write with what the limit writes."""
+        able = [system for system in systems if given.format in system.formats]
+        for system in able:
+            system.given(given).make(system.of_examples)
+        wanted: dict[int, check.Rows] = {}
+        for system in able:
+            if system.name == LIMIT or self.results.checked(given.row, system.name):
+                continue
+            its = system.given(given)
+            rows = its.workload.rows
+            if rows not in wanted:
+                wanted[rows] = self._written(SYSTEMS[LIMIT], its)
+            name = f"{system.name} on {given.workload.name}, {given.format}"
+            checked = check.compare(wanted[rows], self._written(system, its), name)
+            self.results.add(given.row, system.name, checked=checked)
+
+    def _written(self, system: System, its: Inputs) -> check.Rows:
+        self._cost(system, its, its.workload.small)
+        return check.read(self.out)
+
+    def _cost(self, system: System, its: Inputs, files: int) -> Cost:
+        """Runs a system into an empty folder."""
+        shutil.rmtree(self.out, ignore_errors=True)
+        return cost_of(system.command(its, files, self.out), PYTHON_PATH)
+
+    def _round(self, given: Inputs, lacking: Sequence[str]) -> None:
+        """The limit and what is lacking, every other round in the opposite order."""
+        number = self.results.next_round(given.row)
+        if BARE in lacking:
+            self.results.add(given.row, BARE, round=number, rate=self._bare(given))
+        names = [LIMIT, *(name for name in lacking if name not in (LIMIT, BARE))]
+        for name in names if number % 2 == 0 else reversed(names):
+            pair = self._pair(SYSTEMS[name], given)
+            if pair.large.seconds <= pair.small.seconds:
+                print(
+                    f"{given.row} {name}: the large corpus took no longer than the small one; not counted", flush=True
+                )
+                continue
+            self.results.add(given.row, name, round=number, **asdict(pair))
+            self._tell(given, name, pair)
+
+    def _bare(self, given: Inputs) -> float:
+        done = subprocess.run(
+            bare(given), env={**environ, **PYTHON_PATH}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+        )
+        return float(json.loads(done.stdout.splitlines()[-1])["rows_per_s"])
+
+    def _pair(self, system: System, given: Inputs) -> Pair:
+        its = system.given(given)
+        load = its.workload
+        costs = []
+        for files in (load.small, load.large):
+            costs.append(self._cost(system, its, files))
+            rows = check.count(self.out)
+            if rows != files * load.rows:
+                raise check.WrongOutputError(f"{system.name} on {given.row}: {rows:,} rows of {files * load.rows:,}")
+        shutil.rmtree(self.out)
+        return Pair(costs[0], costs[1], load.small * load.rows, load.large * load.rows)
+
+    def _tell(self, given: Inputs, name: str, pair: Pair) -> None:
+        print(
+            f"{given.workload.name:13} {given.format:9} {name:20} {pair.rate:12,.0f} rows/s  start {pair.start_up:5.1f} s  "
+            f"peak {pair.peak / 2**20:7,.0f} MiB  {pair.rows_per_cpu_second:10,.0f} rows/CPU s",
+            file=sys.stderr,
+            flush=True,
+        )
