@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -41,6 +41,13 @@ class Settings:
     def key(self) -> str:
         told = json.dumps([self.machine, self.python, sorted(self.packages.items()), self.source])
         return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+    @classmethod
+    def last(cls, path: Path) -> Settings | None:
+        """The settings that a file's last line belongs to."""
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        described = {line["settings"]: cls(**line["described"]) for line in lines if "described" in line}
+        return described[lines[-1]["settings"]] if lines else None
 
     @classmethod
     def here(cls) -> Settings:
@@ -74,11 +81,16 @@ class Results:
         self._lines: list[dict[str, Any]] = []
         if path.exists():
             lines = [json.loads(line) for line in path.read_text().splitlines()]
-            self._lines = [line for line in lines if line["settings"] == settings.key]
+            self._lines = [line for line in lines if line["settings"] == settings.key and "described" not in line]
 
     def add(self, row: Row, system: str, **values: Any) -> None:
+        if not self._lines:
+            self._append({"settings": self.settings.key, "described": asdict(self.settings)})
         line = {"settings": self.settings.key, "workload": row[0], "format": row[1], "system": system, **values}
+        self._append(line)
         self._lines.append(line)
+
+    def _append(self, line: Mapping[str, Any]) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -88,6 +100,10 @@ class Results:
     def checked(self, row: Row, system: str) -> bool:
         """Whether its output was found to be the limit's."""
         return any("checked" in line for line in self._of(row, system))
+
+    def checks(self) -> list[int]:
+        """The rows of every output that was compared."""
+        return [line["checked"] for line in self._lines if "checked" in line]
 
     def rows(self) -> list[Row]:
         """In the order of their first repetition."""

@@ -68,3 +68,8 @@ def median(values: Sequence[float]) -> Interval:
 def meets(ratio: Interval, target: float) -> bool:
     """Whether a target is met: the interval reaches it, and the median is at most .03 below."""
     return ratio.high >= target and ratio.median >= target - 0.03
+
+
+def exceeds(ratio: Interval, target: float) -> bool:
+    """Whether the whole interval lies above."""
+    return ratio.low > target

@@ -33,6 +33,8 @@ class Model:
 
     def of_column(self, column: Any) -> Vectors:
         """Vectors of an Arrow array of texts or encoded images."""
+        if pa.types.is_large_binary(column.type):
+            column = column.cast(pa.binary())
         return self._cut(column, lambda part: self.function(parquet_tensor(self.job.name, part)).numpy())
 
     def of_values(self, values: Sequence[bytes | str]) -> Vectors:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-import pyarrow as pa
 import ray
 
 from benchmarks.peers.job import CORES, Job, job, parser
@@ -26,13 +24,6 @@ class Embed:
         rows = rows.combine_chunks()
         column = rows.column(self.job.column)
         return table(rows.column("id"), self.model.of_column(column.chunk(0)))
-
-
-class EmbedRecords(Embed):
-    def __call__(self, rows: Any) -> Any:
-        from benchmarks.peers.model import table
-
-        return table(*self.model.of_records(rows.column("bytes").to_pylist()))
 
 
 def run(job: Job, batch: int, blocks: int | None) -> None:

@@ -1,0 +1,158 @@
+"""`python -m benchmarks.page`: the tables of `docs/performance.md` from `results.jsonl`. The text around them stays."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.results import Results, Row, Settings
+from benchmarks.statistics import Pair, exceeds, median, meets
+from benchmarks.systems import BARE, LIMIT, SYSTEMS
+from benchmarks.workloads import WORKLOADS
+
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+OURS = "beamhub"
+PEERS = [name for name, system in SYSTEMS.items() if system.peer]
+ROWS = "runinference"
+
+TARGETS = {"text": 1.2, "vae": 1.2}
+"""How many times the best peer's rate is wanted; on images, only more than it."""
+OF_ROWS = {"text": 30.0}
+"""How many times the rate of Beam's `RunInference` over rows is wanted."""
+
+
+class PageError(RuntimeError):
+    """The page cannot be written."""
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def title(row: Row) -> list[str]:
+    return [WORKLOADS[row[0]].title, row[1]]
+
+
+def verdict(met: bool) -> str:
+    return "met" if met else "**missed**"
+
+
+def limit_shares(results: Results) -> str:
+    """beamhub's ratios to the limit, with their targets, and the bare module's."""
+    ours = [name for name, system in SYSTEMS.items() if system.target is not None]
+
+    def cell(row: Row, name: str) -> str:
+        ratio, target = results.ratio(row, name, LIMIT), SYSTEMS[name].target
+        if ratio is None or target is None:
+            return ""
+        return f"{ratio}, {target} {verdict(meets(ratio, target))}"
+
+    rows = (
+        [*title(row), *(cell(row, name) for name in ours), str(results.ratio(row, BARE, LIMIT) or "")]
+        for row in results.rows()
+    )
+    return table(["workload", "corpus", *(SYSTEMS[name].title for name in ours), "the module alone"], rows)
+
+
+def peer_shares(results: Results) -> str:
+    """The peers' ratios to the limit."""
+    rows = (
+        [*title(row), *(str(results.ratio(row, name, LIMIT) or "") for name in [OURS, *PEERS])]
+        for row in results.rows()
+    )
+    return table(["workload", "corpus", *(SYSTEMS[name].title for name in [OURS, *PEERS])], rows)
+
+
+def best_peer(results: Results, row: Row) -> str | None:
+    """The peer with the highest median share of the limit."""
+    found = {name: ratio.median for name in PEERS if (ratio := results.ratio(row, name, LIMIT))}
+    return max(found, key=lambda name: found[name]) if found else None
+
+
+def against_peers(results: Results) -> str:
+    """How many times the best peer's rate beamhub's is, and `RunInference`'s."""
+    lines = []
+    for row in results.rows():
+        best = best_peer(results, row)
+        if best and (ratio := results.ratio(row, OURS, best)):
+            target = TARGETS.get(row[0])
+            met = meets(ratio, target) if target else exceeds(ratio, 1.0)
+            lines.append([*title(row), SYSTEMS[best].title, str(ratio), str(target or "more than 1"), verdict(met)])
+        wanted = OF_ROWS.get(row[0])
+        if wanted and (ratio := results.ratio(row, OURS, ROWS)):
+            met = meets(ratio, wanted)
+            lines.append([*title(row), SYSTEMS[ROWS].title, str(ratio), f"{wanted:.0f}", verdict(met)])
+    return table(["workload", "corpus", "peer", "beamhub's rate over it", "target", ""], lines)
+
+
+def costs(results: Results) -> str:
+    """Start-up, memory, CPU and, as a remark, the absolute rate: medians over the rounds."""
+    lines = []
+    for row in results.rows():
+        base = results.pairs(row, LIMIT)
+        for name, system in SYSTEMS.items():
+            found = [(pair, base[number]) for number, pair in results.pairs(row, name).items() if number in base]
+            if found:
+                lines.append([*title(row), system.title, *cost(found)])
+    header = ["workload", "corpus", "system", "start-up over the limit's, s", "peak memory, MiB"]
+    return table([*header, "rows per CPU-second", "rows/s", "rounds"], lines)
+
+
+def cost(found: Sequence[tuple[Pair, Pair]]) -> list[str]:
+    """Of a system and of the limit in the same rounds."""
+    later = median([pair.start_up - limit.start_up for pair, limit in found]).median
+    memory = median([pair.peak / 2**20 for pair, _ in found]).median
+    work = median([pair.rows_per_cpu_second for pair, _ in found]).median
+    rate = median([pair.rate for pair, _ in found]).median
+    return [f"{later:.1f}", f"{memory:,.0f}", f"{work:,.0f}", f"{rate:,.0f}", str(len(found))]
+
+
+def section(results: Results, settings: Settings) -> str:
+    """What stands between the two marks."""
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(settings.packages.items()))
+    checked = results.checks()
+    return "\n\n".join(
+        [
+            f"{settings.machine}; Python {settings.python}, {packages}; code {settings.source}. Made by `make bench`.",
+            f"Before they were timed, {len(checked)} outputs ({sum(checked):,} rows) were compared with the limit's, "
+            "row by row: equal within rtol 1e-3 and atol 1e-4.",
+            "### beamhub as a share of the limit",
+            limit_shares(results),
+            "### Shares of the limit, all systems",
+            peer_shares(results),
+            "### beamhub over its peers",
+            against_peers(results),
+            "### Start-up, memory, CPU",
+            costs(results),
+        ]
+    )
+
+
+def replaced(page: str, text: str) -> str:
+    """The page with another text between the marks. Raises PageError if it lacks them."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise PageError(
+            f"the page has no lines {BEGIN} and {END}, in this order: put them where the tables are to stand"
+        )
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+def main() -> None:
+    parse = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__)
+    parse.add_argument("--root", type=Path, default=Path(".bench"))
+    args = parse.parse_args()
+    path = args.root / "results.jsonl"
+    settings = Settings.last(path)
+    if settings is None:
+        sys.exit(f"{path} has no results: run `make bench` first")
+    PAGE.write_text(replaced(PAGE.read_text(), section(Results(path, settings), settings)))
+
+
+if __name__ == "__main__":
+    main()
