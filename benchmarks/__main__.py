@@ -6,6 +6,7 @@ What `results.jsonl` already has for the same versions, machine and code is not 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from benchmarks.check import WrongOutputError
 from benchmarks.process import CommandFailedError
 from benchmarks.results import Results, Settings
 from benchmarks.rounds import Rounds
-from benchmarks.systems import LIMIT, SYSTEMS, System
+from benchmarks.systems import LIMIT, SYSTEMS, System, bare
 from benchmarks.workloads import SHORT, WORKLOADS, Inputs
 
 T = TypeVar("T")
@@ -36,9 +37,10 @@ def main() -> None:
         path.unlink(missing_ok=True)
     results = Results(path, Settings.here())
     rows = [Inputs(args.root.resolve(), workload, format) for workload in workloads for format in formats]
-    deadline = started + 60 * args.minutes if args.minutes else None
+    named = {system.name: system for system in systems}
+    rounds = Rounds(results, named, args.root / "out", None if args.short else bare)
     try:
-        Rounds(args.root, results, args.repeats, deadline).run(rows, systems)
+        rounds.run(rows, args.repeats, started + 60 * args.minutes)
     except (CommandFailedError, WrongOutputError) as error:
         sys.exit(str(error))
     print(told(results, rows, systems))
@@ -51,7 +53,7 @@ def arguments() -> argparse.Namespace:
     parse.add_argument("--formats", metavar="A,B", help=", ".join(FORMATS))
     parse.add_argument("--systems", metavar="A,B", help=", ".join(SYSTEMS) + "; those that are installed")
     parse.add_argument("--repeats", type=int, default=5)
-    parse.add_argument("--minutes", type=float, help="begin no round after so many")
+    parse.add_argument("--minutes", type=float, default=math.inf, help="begin no round after so many")
     parse.add_argument("--fresh", action="store_true", help="forget earlier results")
     parse.add_argument("--short", action="store_true", help="one row of each task, small corpora, against the limit")
     return parse.parse_args()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from os import environ
 from pathlib import Path
 
@@ -16,31 +17,40 @@ from benchmarks import check
 from benchmarks.process import Cost, cost_of
 from benchmarks.results import Results
 from benchmarks.statistics import Pair
-from benchmarks.systems import BARE, LIMIT, PYTHON_PATH, SYSTEMS, System, bare
+from benchmarks.systems import BARE, LIMIT, PYTHON_PATH, System
 from benchmarks.workloads import Inputs
 
 
+@dataclass(frozen=True)
 class Rounds:
-    """Runs what `results` lack, until `deadline` (of the monotonic clock) if there is one."""
+    """Measures what `results` lack, with the systems given, the limit among them, and an empty folder to write to.
 
-    def __init__(self, root: Path, results: Results, repeats: int, deadline: float | None = None) -> None:
-        self.out, self.results, self.repeats, self.deadline = root / "out", results, repeats, deadline
+    `alone` is the command that prints the rate of the bare module, if that is wanted.
+    """
 
-    def run(self, rows: Sequence[Inputs], systems: Sequence[System]) -> None:
+    results: Results
+    systems: Mapping[str, System]
+    out: Path
+    alone: Callable[[Inputs], list[str]] | None = None
+    cost: Callable[[Sequence[str], Mapping[str, str]], Cost] = cost_of
+
+    def run(self, rows: Sequence[Inputs], repeats: int, deadline: float = math.inf) -> None:
+        """Checks outputs, then measures; no round begins after `deadline` of the monotonic clock."""
         for given in rows:
-            self._prepare(given, systems)
-        for _ in range(self.repeats):
+            self._prepare(given)
+        for _ in range(repeats):
             for given in rows:
-                lacking = self.results.lacking(given.row, self._able(given, systems), self.repeats)
-                if lacking and (self.deadline is None or time.monotonic() < self.deadline):
+                names = [system.name for system in self._able(given)] + ([BARE] if self.alone else [])
+                lacking = self.results.lacking(given.row, names, repeats)
+                if lacking and time.monotonic() < deadline:
                     self._round(given, lacking)
 
-    def _able(self, given: Inputs, systems: Sequence[System]) -> list[str]:
-        return [BARE, *(system.name for system in systems if given.format in system.formats)]
+    def _able(self, given: Inputs) -> list[System]:
+        return [system for system in self.systems.values() if given.format in system.formats]
 
-    def _prepare(self, given: Inputs, systems: Sequence[System]) -> None:
+    def _prepare(self, given: Inputs) -> None:
         """Makes what the systems read, and compares what they write with what the limit writes."""
-        able = [system for system in systems if given.format in system.formats]
+        able = self._able(given)
         for system in able:
             system.given(given).make(system.of_examples)
         wanted: dict[int, check.Rows] = {}
@@ -50,28 +60,28 @@ class Rounds:
             its = system.given(given)
             rows = its.workload.rows
             if rows not in wanted:
-                wanted[rows] = self._written(SYSTEMS[LIMIT], its)
+                wanted[rows] = self._written(self.systems[LIMIT], its)
             name = f"{system.name} on {given.workload.name}, {given.format}"
             checked = check.compare(wanted[rows], self._written(system, its), name)
             self.results.add(given.row, system.name, checked=checked)
 
     def _written(self, system: System, its: Inputs) -> check.Rows:
-        self._cost(system, its, its.workload.small)
+        self._run(system, its, its.workload.small)
         return check.read(self.out)
 
-    def _cost(self, system: System, its: Inputs, files: int) -> Cost:
+    def _run(self, system: System, its: Inputs, files: int) -> Cost:
         """Runs a system into an empty folder."""
         shutil.rmtree(self.out, ignore_errors=True)
-        return cost_of(system.command(its, files, self.out), PYTHON_PATH)
+        return self.cost(system.command(its, files, self.out), PYTHON_PATH)
 
     def _round(self, given: Inputs, lacking: Sequence[str]) -> None:
         """The limit and what is lacking, every other round in the opposite order."""
         number = self.results.next_round(given.row)
-        if BARE in lacking:
-            self.results.add(given.row, BARE, round=number, rate=self._bare(given))
+        if BARE in lacking and self.alone:
+            self.results.add(given.row, BARE, round=number, rate=printed_rate(self.alone(given)))
         names = [LIMIT, *(name for name in lacking if name not in (LIMIT, BARE))]
         for name in names if number % 2 == 0 else reversed(names):
-            pair = self._pair(SYSTEMS[name], given)
+            pair = self._pair(self.systems[name], given)
             if pair.large.seconds <= pair.small.seconds:
                 print(
                     f"{given.row} {name}: the large corpus took no longer than the small one; not counted", flush=True
@@ -80,18 +90,12 @@ class Rounds:
             self.results.add(given.row, name, round=number, **asdict(pair))
             self._tell(given, name, pair)
 
-    def _bare(self, given: Inputs) -> float:
-        done = subprocess.run(
-            bare(given), env={**environ, **PYTHON_PATH}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
-        )
-        return float(json.loads(done.stdout.splitlines()[-1])["rows_per_s"])
-
     def _pair(self, system: System, given: Inputs) -> Pair:
         its = system.given(given)
         load = its.workload
         costs = []
         for files in (load.small, load.large):
-            costs.append(self._cost(system, its, files))
+            costs.append(self._run(system, its, files))
             rows = check.count(self.out)
             if rows != files * load.rows:
                 raise check.WrongOutputError(f"{system.name} on {given.row}: {rows:,} rows of {files * load.rows:,}")
@@ -105,3 +109,11 @@ class Rounds:
             file=sys.stderr,
             flush=True,
         )
+
+
+def printed_rate(command: Sequence[str]) -> float:
+    """Runs a program that prints its rate as the last line, in JSON."""
+    done = subprocess.run(
+        command, env={**environ, **PYTHON_PATH}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+    )
+    return float(json.loads(done.stdout.splitlines()[-1])["rows_per_s"])
