@@ -9,6 +9,9 @@ from pathlib import Path
 
 CORES = len(os.sched_getaffinity(0))
 
+BATCHES = {"text": 8192, "vae": 2048, "mobilenet035": 64, "mobilenet100": 64}
+"""Rows that a system hands over at a time, some of the limit's batches: `Model` cuts them."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -30,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     for option in ("--name", "--column", "--module", "--out"):
         parse.add_argument(option, required=True)
     parse.add_argument("--files", nargs="+", required=True)
+    parse.add_argument("--batch", type=int)
     return parse
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import ray
 
-from benchmarks.peers.job import CORES, Job, job, parser
+from benchmarks.peers.job import BATCHES, CORES, Job, job, parser
 
 
 class Embed:
@@ -28,7 +29,7 @@ class Embed:
 
 def run(job: Job, batch: int, blocks: int | None) -> None:
     # An actor holds its core for good: with no slot beside them nothing would be left to read, and the job stand still.
-    ray.init(num_cpus=CORES + 1, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(num_cpus=CORES + 1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     files = list(job.files)
@@ -50,10 +51,9 @@ def run(job: Job, batch: int, blocks: int | None) -> None:
 
 def main() -> None:
     parse = parser()
-    parse.add_argument("--batch", type=int, default=8192)
     parse.add_argument("--blocks", type=int)
     args = parse.parse_args()
-    run(job(args), args.batch, args.blocks)
+    run(job(args), args.batch or BATCHES[args.name], args.blocks)
 
 
 if __name__ == "__main__":

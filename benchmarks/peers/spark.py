@@ -9,7 +9,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from benchmarks.peers.job import CORES, Job, job, parser
+from benchmarks.peers.job import BATCHES, CORES, Job, job, parser
 
 
 def session(batch: int) -> Any:
@@ -63,9 +63,8 @@ def run(job: Job, batch: int) -> None:
 
 def main() -> None:
     parse = parser()
-    parse.add_argument("--batch", type=int, default=8192)
     args = parse.parse_args()
-    run(job(args), args.batch)
+    run(job(args), args.batch or BATCHES[args.name])
 
 
 if __name__ == "__main__":
