@@ -41,7 +41,7 @@ bench: $(BENCHED) $(PEERS:%=.venv/.%)
 	$(BIN)/python -m benchmarks.page
 
 bench-short: $(BENCHED)
-	@$(BIN)/python -m benchmarks --short --repeats 3 --minutes 5
+	@$(BIN)/python -m benchmarks --short --repeats 3 --minutes 6.5
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

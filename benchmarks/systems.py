@@ -83,8 +83,10 @@ def workers(mode: str) -> Command:
     return beamhub(f"--direct_running_mode={mode}", f"--direct_num_workers={CORES}")
 
 
-SLOW = {"text": 20_000, "vae": 8_000}
-"""Rows in a file for who makes an element of every row: two to three seconds of work."""
+ROWS = {"text": 100_000, "vae": 20_000}
+LOGS = {"text": 20_000, "vae": 8_000}
+"""Rows in a file for who makes an element, or a `PredictionLog`, of every row: some seconds of work."""
+
 
 SYSTEMS = {
     each.name: each
@@ -93,7 +95,7 @@ SYSTEMS = {
         System("beamhub", "beamhub, one worker with all cores", beamhub(), target=0.85),
         System("beamhub-processes", "beamhub, a process for each core", workers("multi_processing"), target=0.85),
         System("beamhub-threads", "beamhub, a worker thread for each core", workers("multi_threading"), target=0.85),
-        System("runinference", "Beam RunInference, rows", program("peers.run_inference"), rows=SLOW, peer=True),
+        System("runinference", "Beam RunInference, rows", program("peers.run_inference"), rows=ROWS, peer=True),
         System(
             "runinference-tables",
             "the same, elements are tables",
@@ -105,7 +107,7 @@ SYSTEMS = {
             "tfx_bsl RunInference",
             program("peers.tfx_inference", examples=True),
             formats=("tfrecord",),
-            rows=SLOW,
+            rows=LOGS,
             peer=True,
             of_examples=True,
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -105,5 +106,8 @@ class Inputs:
 def _python(statement: str) -> None:
     # In a process of its own: the one that measures never imports TensorFlow.
     subprocess.run(
-        [sys.executable, "-c", f"import pathlib\nfrom benchmarks import corpora, networks\n{statement}"], check=True
+        [sys.executable, "-c", f"import pathlib\nfrom benchmarks import corpora, networks\n{statement}"],
+        check=True,
+        cwd=Path(__file__).parents[1],
+        env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
     )

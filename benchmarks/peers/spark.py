@@ -17,6 +17,7 @@ def session(batch: int) -> Any:
     os.environ["PYSPARK_PYTHON"] = sys.executable
     settings = {
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
         "spark.driver.memory": "4g",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(batch),
         "spark.sql.files.maxPartitionBytes": str(32 << 20),
