@@ -1,7 +1,13 @@
-"""`tfx_bsl`'s `RunInference`: serialized `tf.Example`s into a SavedModel that parses them, `PredictionLog`s out."""
+"""`tfx_bsl`'s `RunInference`: serialized `tf.Example`s into a SavedModel that parses them, `PredictionLog`s out.
+
+TFRecord only: a Parquet corpus would have to be written as `tf.Example`s first. The module hands the id through, so
+that no key has to be parsed out of every record beforehand. It runs in a TF1 session, of which the thread counts are
+those of the environment. A process for each core, for each `PredictionLog` is made in Python.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import apache_beam as beam
@@ -35,6 +41,8 @@ def gathered(logs: list[Any]) -> Any:
 
 def run(job: Job, mode: str, workers: int, batch: int) -> None:
     flags = [f"--direct_running_mode={mode}", f"--direct_num_workers={workers}", "--no_pipeline_type_check"]
+    # A TF1 session has no other way to be told; worker processes inherit it.
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     spec = model_spec_pb2.InferenceSpecType(
         saved_model_spec=model_spec_pb2.SavedModelSpec(model_path=job.module, signature_name=["serving_default"])
     )
