@@ -77,7 +77,7 @@ def table(ids: Any, vectors: Vectors) -> Any:
 
 def lists(ids: Any, vectors: Vectors) -> Any:
     """The same as a record batch of plain lists: Spark knows none of fixed size, and Parquet stores both alike."""
-    rows, width = vectors.shape
+    rows, width = (int(side) for side in vectors.shape)
     offsets = pa.array(np.arange(0, (rows + 1) * width, width, np.int32))
     column = pa.ListArray.from_arrays(offsets, pa.array(vectors.reshape(-1)))
     return pa.record_batch({"key": ids, "embedding": column})
