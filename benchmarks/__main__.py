@@ -86,7 +86,7 @@ def told(results: Results, rows: Sequence[Inputs], systems: Sequence[System]) ->
         for system in systems
         if system.name != LIMIT and (ratio := results.ratio(given.row, system.name, LIMIT))
     ]
-    return "share of the limit, median and 90 % interval: " + "; ".join(ratios)
+    return "share of the limit, median and 90 % interval: " + ("; ".join(ratios) or "nothing measured")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ Settings, on `FnApiRunner`:
   CPU-second on a shared machine: 87,000 with processes, 74,000 with threads, 67,000 with one; the limit had 398,000.
 - The handler takes (id, value) pairs itself. `KeyedModelHandler` would take each apart and put it together once more.
 - `get_num_bytes` is our own: Beam's pickles every element to learn its size.
-- Batches are of one size, and large: `BatchElements` left to itself looks for a size, and TensorFlow traces each.
+- Batches are of one size, and large: `BatchElements` left to itself looks for a size, and TensorFlow traces each. Text in
+  batches of 1,024: 71,000 rows per CPU-second.
 - Files are read as tables and taken apart, which is what `ReadFromParquet` does; vectors are gathered to tables again,
   since `WriteToParquet` would turn each into a Python list of floats.
 - `--tables` is for who knows that elements are what costs: a table (for TFRecord, a list of records) is an element.
+  Text: 300,000 rows per CPU-second.
 """
 
 from __future__ import annotations
