@@ -18,11 +18,14 @@ from beamhub.engine.inference import Inference, Inferred
 from beamhub.engine.lane import compute_shard
 from beamhub.engine.planning import read_specs
 from beamhub.engine.pool import ComputePool, acquire_pool
-from beamhub.engine.shard import WorkItem
+from beamhub.engine.rows import Rows
+from beamhub.engine.shard import WorkItem, scan
 from beamhub.engine.worklist import new_run_id
 from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import VersionPaths
+from tests.corpora import example, write_tfrecord
 from tests.jobs import succeed
+from tests.small import save
 
 
 @pytest.fixture
@@ -110,3 +113,29 @@ def test_runs_of_one_second_sort_by_their_beginning() -> None:
     names = [new_run_id(moment + datetime.timedelta(microseconds=each)) for each in range(50)]
 
     assert names == sorted(names)
+
+
+@pytest.mark.parametrize("format", ["parquet", "tfrecord"])
+def test_rows_of_the_table_do_not_hold_what_was_read(tmp_path: Path, format: str) -> None:
+    """Columns of a decoded batch may be one piece of memory: a key would hold its image until a row group is full."""
+    module = save(
+        tmp_path / "m", lambda b: {"y": tf.cast(tf.strings.length(b), tf.float32)}, tf.TensorSpec((None,), tf.string, "b")
+    )  # fmt: skip
+    names, blob = ["u", "v"], b"x" * 1000
+    if format == "parquet":
+        pq.write_table(pa.table({"id": [0, 1], "name": names, "b": [blob, blob]}), tmp_path / "c")
+    else:
+        records = [example(id=[n], name=[name.encode()], b=[blob]) for n, name in enumerate(names)]
+        write_tfrecord(tmp_path / "c", records)
+    job = ["--module", module, "--corpus", tmp_path / "c", "--out", tmp_path / "out", "--input=b"]
+    succeed("extract", *job, "--key=id", "--keep=name")
+    (spec,) = read_specs(str(tmp_path / "out")).values()
+    (shard,) = list_corpus(str(tmp_path / "c")).shards
+    (batch,) = scan(WorkItem(shard), spec)[1]
+    read = batch.decode()
+
+    made = Rows(spec, shard).produced(read, acquire_pool(spec).inference.run(read))
+
+    assert made.column("name").to_pylist() == names
+    held = {buffer.address for name in ("id", "name") for buffer in read.columns.column(name).buffers() if buffer}
+    assert held.isdisjoint(buffer.address for column in made.columns for buffer in column.buffers() if buffer)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from beamhub.corpus.format import Stretch
 
-BATCH_BYTES = 16 << 20
+BATCH_BYTES = 8 << 20
 """A batch is cut short where it would hold more."""
 
 

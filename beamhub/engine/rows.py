@@ -28,8 +28,8 @@ class Rows:
         columns = batch.columns
         if len(inferred.rows) < batch.rows:
             columns = columns.take(pa.array(inferred.rows))
-        kept = [columns.column(name) for name in self._spec.keep]
-        key = self._addresses(batch, inferred) if self._spec.key is None else columns.column(self._spec.key)
+        kept = [_apart(columns.column(name)) for name in self._spec.keep]
+        key = self._addresses(batch, inferred) if self._spec.key is None else _apart(columns.column(self._spec.key))
         return pa.RecordBatch.from_arrays([key, *kept, *inferred.columns], schema=self._schema)
 
     def _addresses(self, batch: Chunk, inferred: Inferred) -> pa.Array:
@@ -59,3 +59,9 @@ class Rows:
             attempts=failure.attempts,
             payload=content,
         )
+
+
+def _apart(column: pa.Array) -> pa.Array:
+    """A copy. Columns of one decoded batch hold each other in memory: a key of 8 bytes would hold its image until the row
+    group is full."""
+    return pa.concat_arrays([column, column.slice(0, 0)])

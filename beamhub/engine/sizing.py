@@ -14,7 +14,9 @@ from beamhub.tasks.gather import Feed
 CALL_BYTES = 1 << 20
 """Input of one call, about: larger batches of images fall out of a core's cache."""
 MOST_CALL_BYTES = 16 << 20
-"""Input of one call, at most, where a larger batch is measured."""
+"""Input of one call, at most, of which `LEAST_BATCH` may need so much."""
+MEASURED_CALL_BYTES = 8 << 20
+"""Input of one call, at most, where another batch size is measured: each thread holds it several times over."""
 RESULT_BYTES = 32 << 20
 """Outputs of one call, at most, but for the smallest batch."""
 LARGEST_BATCH = 16384
@@ -23,7 +25,7 @@ LEAST_BATCH = 8
 SMALLEST_BATCH = 4
 TEXT_BYTES = 64
 TOGETHER_ROWS = 4096
-TOGETHER_BYTES = 16 << 20
+TOGETHER_BYTES = 8 << 20
 """Records that differ in length are gathered together up to either, and to `RESULT_BYTES` of outputs."""
 
 
@@ -36,7 +38,7 @@ def default_batch_size(fed: int, result: int) -> int:
 
 def batch_sizes(default: int, fed: int, result: int) -> tuple[int, ...]:
     """The batch sizes that are worth measuring, the default first: memory bounds them before speed does."""
-    most = min(LARGEST_BATCH, MOST_CALL_BYTES // max(fed, 1), RESULT_BYTES // max(result, 1))
+    most = min(LARGEST_BATCH, MEASURED_CALL_BYTES // max(fed, 1), RESULT_BYTES // max(result, 1))
     near = (default * 4, default * 2, default // 2)
     return (default, *(each for each in near if SMALLEST_BATCH <= each <= most))
 
