@@ -145,6 +145,13 @@ def test_the_budget_bounds_bytes_and_batches() -> None:
     assert waits(budget, 60)
 
 
+def test_the_budget_expects_what_came_of_the_last_records() -> None:
+    budget = Budget(most_batches=2, most_bytes=100)
+    assert budget.expected(8) == 0
+    budget.learn(4, 200)
+    assert budget.expected(8) == 400
+
+
 def test_the_budget_lets_the_next_one_in_when_one_leaves() -> None:
     budget = Budget(most_batches=1, most_bytes=100)
     budget.acquire(5)

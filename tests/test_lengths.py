@@ -19,7 +19,7 @@ from beamhub.engine.lane import compute_shard
 from beamhub.engine.planning import read_specs
 from beamhub.engine.pool import acquire_pool
 from beamhub.engine.shard import WorkItem
-from beamhub.engine.sizing import RESULT_BYTES, TOGETHER_BYTES, TOGETHER_ROWS, rows_together
+from beamhub.engine.sizing import BATCH_ROWS, RESULT_BYTES, TOGETHER_BYTES, TOGETHER_ROWS, rows_together
 from beamhub.features.paths import VersionPaths
 from beamhub.modules.load import Feeding, load_module
 from beamhub.modules.protos import read_saved_model, variants
@@ -276,7 +276,9 @@ def test_the_number_of_threads_changes_no_byte(network: str, tmp_path: Path) -> 
 
 
 def test_memory_bounds_how_many_records_are_gathered() -> None:
-    assert rows_together(40, 10) == TOGETHER_ROWS
-    assert rows_together(64_000, 10) == TOGETHER_BYTES // 64_000
-    assert rows_together(40, 1 << 20) == RESULT_BYTES >> 20
-    assert rows_together(1 << 32, 10) == 1
+    assert rows_together(40, 10, is_open=True) == TOGETHER_ROWS
+    assert rows_together(64_000, 10, is_open=True) == TOGETHER_BYTES // 64_000
+    assert rows_together(40, 1 << 20, is_open=True) == RESULT_BYTES >> 20
+    assert rows_together(1 << 32, 10, is_open=True) == 1
+    assert rows_together(1 << 32, 10, is_open=False) == BATCH_ROWS
+    assert rows_together(40, 3 << 20, is_open=False) == RESULT_BYTES // (3 << 20) == 5

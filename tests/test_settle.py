@@ -99,12 +99,13 @@ def test_long_records_make_small_batches(tmp_path: Path) -> None:
         (32, 8, 16384),
         (400_000, 8, 8),
         (4_000_000, 8, 4),
-        (32, 3 << 20, 8),
+        (32, 3 << 20, 4),
+        (32, 1 << 20, 16),
         (32, 1 << 30, 4),
     ],
 )
 def test_default_batch_size(fed: int, result: int, expected: int) -> None:
-    """1 MiB of input, or 8 records in 16 MiB; 32 MiB of outputs; a power of two from 4 to 16,384."""
+    """1 MiB of input, or 8 records in 16 MiB; 16 MiB of outputs; a power of two from 4 to 16,384."""
     assert default_batch_size(fed, result) == expected
 
 

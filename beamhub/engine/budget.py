@@ -20,6 +20,7 @@ class Budget:
         self._most_bytes = most_bytes
         self._batches = 0
         self._bytes = 0
+        self._bytes_made = 0.0
         self._changed = threading.Condition()
 
     def acquire(self, size: int) -> None:
@@ -33,10 +34,19 @@ class Budget:
         fits = self._batches < self._most_batches and self._bytes + size <= self._most_bytes
         return fits or not self._batches
 
+    def expected(self, rows: int) -> int:
+        """Bytes that so many records will be when they are computed, as those were that were computed last."""
+        return int(rows * self._bytes_made)
+
     def resize(self, held: int, size: int) -> None:
         """What was `held` is now `size` bytes; it does not wait, for what is computed is there."""
         with self._changed:
             self._bytes += size - held
+            self._changed.notify_all()
+
+    def learn(self, rows: int, size: int) -> None:
+        """So many records have become so many bytes."""
+        self._bytes_made = size / rows
 
     def release(self, size: int) -> None:
         """Gives a batch's bytes back."""

@@ -158,8 +158,9 @@ class _Settling:
             trial = Trial(bind_caller(module, call, task))
         tried = self._try(trial, call, read)
         result = result_bytes(tried.shapes)
-        if call.is_open and call.sizes[0] > 1:
-            call = replace(call, together=rows_together(tried.fed, result))
+        # Where one is called at a time, none wait for others of their length.
+        is_open = call.is_open and call.sizes[0] > 1
+        call = replace(call, together=rows_together(tried.fed, result, is_open))
         sizes: tuple[int, ...] = (call.batch_size,)
         if call.fixed is None:
             size = self.job.batch_size or default_batch_size(tried.fed, result)

@@ -30,9 +30,6 @@ from beamhub.spec import RECORD
 CHUNK_BYTES = 4 << 20
 """Bytes of a corpus that are decoded at a time."""
 
-BATCH_ROWS = 32
-"""Records in a batch, at least, where memory allows."""
-
 FAILURES = (BeamhubError, OSError, pa.ArrowException, MemoryError, RuntimeError)
 """What fails a shard and not the job. Anything else is a mistake in beamhub, and is raised."""
 
@@ -77,12 +74,9 @@ def needs_records(spec: TableSpec) -> bool:
 
 
 def batch_rows(spec: TableSpec) -> int:
-    """Records that go through the stages together: small calls share the cost of what is done once for a batch.
-
-    Of records that differ in length there are more, so that several have the same one.
-    """
+    """Records that go through the stages together, where bytes allow: those of one or more calls."""
     size = spec.call.sizes[0]
-    return size * max(1, (spec.call.together or BATCH_ROWS) // size)
+    return size * max(1, spec.call.together // size)
 
 
 def scan(item: WorkItem, spec: TableSpec) -> tuple[Scan, Iterator[Stretch]]:

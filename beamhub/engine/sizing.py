@@ -17,16 +17,17 @@ MOST_CALL_BYTES = 16 << 20
 """Input of one call, at most, of which `LEAST_BATCH` may need so much."""
 MEASURED_CALL_BYTES = 8 << 20
 """Input of one call, at most, where another batch size is measured: each thread holds it several times over."""
-RESULT_BYTES = 32 << 20
+RESULT_BYTES = 16 << 20
 """Outputs of one call, at most, but for the smallest batch."""
 LARGEST_BATCH = 16384
 LEAST_BATCH = 8
 """Below it, the cost of a call shows; memory may still force it."""
 SMALLEST_BATCH = 4
 TEXT_BYTES = 64
+BATCH_ROWS = 32
 TOGETHER_ROWS = 4096
 TOGETHER_BYTES = 8 << 20
-"""Records that differ in length are gathered together up to either, and to `RESULT_BYTES` of outputs."""
+"""Records are gathered up to the first; those that differ in length up to the second, or so many bytes that they feed."""
 
 
 def default_batch_size(fed: int, result: int) -> int:
@@ -43,9 +44,15 @@ def batch_sizes(default: int, fed: int, result: int) -> tuple[int, ...]:
     return (default, *(each for each in near if SMALLEST_BATCH <= each <= most))
 
 
-def rows_together(fed: int, result: int) -> int:
-    """How many records that differ in length are gathered, so that those of one length share calls; see `default_batch_size`."""
-    return max(1, min(TOGETHER_ROWS, TOGETHER_BYTES // max(fed, 1), RESULT_BYTES // max(result, 1)))
+def rows_together(fed: int, result: int, is_open: bool) -> int:
+    """How many records go through the stages together, at least; see `default_batch_size`.
+
+    Small calls share the cost of what is done once for a batch. Of records that differ in length (`is_open`) there are more,
+    so that those of one length share calls.
+    """
+    most = RESULT_BYTES // max(result, 1)
+    wanted = min(TOGETHER_ROWS, TOGETHER_BYTES // max(fed, 1)) if is_open else BATCH_ROWS
+    return max(1, min(wanted, most))
 
 
 def fed_bytes(bindings: Sequence[Binding], feeds: Mapping[str, Feed]) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from beamhub.engine.sizing import BATCH_ROWS
 from beamhub.tasks import Task, from_json
 from beamhub.tasks.binding import Binding
 from beamhub.tasks.schema_text import schema_from_text, schema_to_text
@@ -28,7 +29,7 @@ class Call:
     `digest` names the module's content, `handle` where it was found. `constants` are JSON values. `fixed` is the
     batch axis (see `BatchAxis`), `batch_size` the largest number of records in a call. `stacked` says that outputs have a
     batch dimension; those of some modules that take one image a call have none. `frozen` makes constants of variables.
-    `together` is how many records are gathered before they are called, at least, so that those of one length share calls.
+    `together` is how many records go through the stages at a time, at least.
     `precision` is that of `Job.precision`.
     """
 
@@ -42,7 +43,7 @@ class Call:
     batch_size: int
     stacked: bool = True
     frozen: bool = False
-    together: int = 0
+    together: int = BATCH_ROWS
     precision: str = "float32"
 
     @property

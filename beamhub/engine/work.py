@@ -22,7 +22,8 @@ class Work:
         self._inference = inference
         self._budget = budget
         self.reached = batch.reached
-        self._size = batch.nbytes
+        # What it will be counts from the start, or all threads would be at work on more than there is room for.
+        self._size = batch.nbytes + budget.expected(batch.rows)
         budget.acquire(self._size)
         self._future: Future[tuple[Chunk, Inferred]] = executor.submit(self._run, batch)
 
@@ -30,7 +31,9 @@ class Work:
         with self._inference.stages.busy("prepare"):
             chunk = batch.decode()
         inferred = self._inference.run(chunk)
-        size = self._size + sum(int(column.nbytes) for column in inferred.columns)
+        made = sum(int(column.nbytes) for column in inferred.columns)
+        self._budget.learn(batch.rows, made)
+        size = batch.nbytes + made
         self._budget.resize(self._size, size)
         self._size = size
         return chunk, inferred
