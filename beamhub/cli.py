@@ -132,14 +132,13 @@ def _run_job(known: argparse.Namespace, rest: list[str]) -> int:
     if known.spec is not None:
         values = {**_read_spec(known.spec, known.command), **values}
     job = from_mapping(job_type, values, known.spec or "command line")
-    from beamhub.quiet import import_tensorflow
     from beamhub.runners import check_beam_flags
     from beamhub.startup import collection_paused
 
     mine = [flag(each.name) for each in dataclasses.fields(job_type)] + ["--spec"]
     with collection_paused():
-        check_beam_flags(rest, mine)
-        import_tensorflow()
+        if rest:
+            check_beam_flags(rest, mine)
         from beamhub.launch import launch
     print(launch(job, rest))
     return 0

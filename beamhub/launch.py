@@ -16,9 +16,10 @@ from beamhub import report
 from beamhub.bar import progress_bar
 from beamhub.engine.planning import Plan, describe_limits, make_plan
 from beamhub.engine.tablespec import TableSpec
-from beamhub.engine.worklist import RunPapers, commit_run, largest_first, new_run_id, read_outcome
+from beamhub.engine.worklist import RunPapers, commit_run, new_run_id, read_outcome
 from beamhub.errors import BeamhubError, TableError
 from beamhub.features.lineage import write_once
+from beamhub.quiet import import_tensorflow
 from beamhub.runners import compute_threads, dealt, make_options, run_pipeline
 from beamhub.spec import Job
 from beamhub.startup import collection_paused
@@ -39,7 +40,8 @@ def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
     """
     started = time.monotonic()
     with collection_paused():
-        options = make_options(beam_arguments)
+        # Without flags of Beam's there is nothing to check, and Beam is not imported for a run with nothing to do.
+        options = make_options(beam_arguments) if beam_arguments else None
         plan = make_plan(job)
     for warning in plan.corpus.warnings:
         print(f"beamhub: warning: {warning}", file=sys.stderr)
@@ -53,12 +55,16 @@ def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
         return report.nothing_to_do(plan)
     run, worklists = _begin(plan, beam_arguments)
     counters: dict[str, int] = {}
-    shards = [item.shard for item in largest_first(plan.todo)]
-    folder = RunPapers(plan.paths, run).path("progress")
-    with progress_bar(shards, dealt(options) if len(worklists) == 1 else None, folder) as progress:
-        if worklists:
+    if worklists:
+        with collection_paused():
+            import_tensorflow()
             from beamhub.transforms import ComputeTable
 
+            options = options or make_options(beam_arguments)
+    ordered = plan.todo.shards.take(plan.todo.largest_first)
+    folder = RunPapers(plan.paths, run).path("progress")
+    with progress_bar(ordered, dealt(options) if len(worklists) == 1 else None, folder) as progress:
+        if worklists:
             table = ComputeTable(plan.spec, plan.paths.out, run, compute_threads(options), progress)
             counters = run_pipeline(options, table, worklists)
         else:

@@ -22,7 +22,7 @@ def finished(plan: Plan, outcome: dict[str, Any], seconds: float, counters: Mapp
     lines = [
         f"{plan.spec.task.kind}: version {plan.spec.version} committed, generation {outcome['generation']}, "
         f"in {seconds:.1f} s",
-        f"  module    {plan.info.handle} ({plan.info.digest[:19]}), signature {plan.spec.call.signature}",
+        f"  module    {plan.spec.call.handle} ({plan.spec.call.digest[:19]}), signature {plan.spec.call.signature}",
         *_inputs(plan),
         f"  shards    {added['shards']:,} committed in this run, {totals['shards']:,} in the table"
         + (f", {outcome['removed']:,} replaced or removed" if outcome["removed"] else ""),
@@ -95,7 +95,7 @@ def how_to_read(plan: Plan) -> list[str]:
     if plan.spec.output_format == "parquet":
         pattern = storage.join(storage.escape(root), "**/*.parquet").replace("'", "''")
         # Without partition folders DuckDB would still make a column of v=VERSION.
-        hive = "" if any(shard.partition for shard in plan.corpus.shards) else ", hive_partitioning = false"
+        hive = "" if any(plan.corpus.shards.partitions()) else ", hive_partitioning = false"
         lines = [f"pandas:   pd.read_parquet({root!r})", f"DuckDB:   SELECT * FROM read_parquet('{pattern}'{hive})"]
     current = current_version(out)
     if current != plan.spec.version:
@@ -114,13 +114,12 @@ def nothing_to_do(plan: Plan) -> str:
 
 def dry_run(plan: Plan) -> str:
     """What a run would do."""
-    size = sum(item.shard.size for item in plan.todo)
     lines = [
         f"dry run of {plan.spec.task.kind}: version {plan.spec.version}"
         f"{' (new)' if plan.is_new else ''} in {plan.paths.root}",
-        f"  module    {plan.info.handle} ({plan.info.digest[:19]}), signature {plan.spec.call.signature}",
+        f"  module    {plan.spec.call.handle} ({plan.spec.call.digest[:19]}), signature {plan.spec.call.signature}",
         *_inputs(plan),
-        f"  compute   {len(plan.todo):,} of {len(plan.corpus.shards):,} shards, {_size(size)} of input",
+        f"  compute   {len(plan.todo):,} of {len(plan.corpus.shards):,} shards, {_size(plan.todo.shards.bytes)} of input",
         f"  commit    {len(plan.changes):,} shards; {len(plan.gone):,} deleted files leave",
         *(f"  column    {field.name}: {field.type}" for field in plan.spec.schema),
     ]

@@ -1,6 +1,7 @@
-"""A quick start: Python collects no garbage while a process imports and traces, for nearly all that is made then stays.
+"""How a process uses its memory while it starts, plans and commits.
 
-Looking through it again and again cost one second of the five that importing TensorFlow and Beam took.
+A quick start: Python collects no garbage while a process imports and traces, for nearly all that is made then stays. Looking
+through it again and again cost one second of the five that importing TensorFlow and Beam took.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterator
+
+import pyarrow as pa
 
 
 @contextlib.contextmanager
@@ -25,3 +28,17 @@ def collection_paused() -> Iterator[None]:
             # Once: what a later block leaves may be garbage.
             gc.freeze()
         gc.enable()
+
+
+@contextlib.contextmanager
+def memory_returned() -> Iterator[None]:
+    """In the block, what Arrow frees goes back to the system at once; its own allocator keeps it for later.
+
+    Columns of a million shards are made and dropped one after the other, and all that was kept came to half of the memory.
+    """
+    pool = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(pool)

@@ -90,15 +90,24 @@ def _remote(pattern: str) -> list[Any]:
         raise OSError(f"{pattern} cannot be listed: {error}") from error
 
 
+def find(pattern: str) -> Iterator[FileInfo]:
+    """Files that a glob matches, in no order, for a million of them need not stand in memory at once; `**` crosses
+    folders. A file may come several times where there are several `**`.
+
+    Beam has no public way to list part by part, so on its file systems the answer is whole before the first file is given.
+    """
+    if not is_local(pattern):
+        yield from (_beam_info(metadata) for metadata in _remote(pattern))
+        return
+    for path in _glob.iglob(_local(pattern), recursive=True):
+        found = _local_info(path)
+        if found is not None:
+            yield found
+
+
 def match(pattern: str) -> list[FileInfo]:
-    """Files that a glob matches, sorted by path; `**` crosses folders. Empty when none does."""
-    if is_local(pattern):
-        # A set, since a pattern with several '**' finds a file several times.
-        paths = set(_glob.iglob(_local(pattern), recursive=True))
-        found = [each for path in paths if (each := _local_info(path)) is not None]
-    else:
-        found = [_beam_info(metadata) for metadata in _remote(pattern)]
-    return sorted(found, key=lambda info: info.path)
+    """Files that a glob matches, each once, sorted by path. Empty when none does."""
+    return sorted(set(find(pattern)), key=lambda info: info.path)
 
 
 def info(path: str) -> FileInfo | None:
@@ -114,11 +123,11 @@ def escape(path: str) -> str:
     return _glob.escape(path) if is_local(path) else re.sub(r"([*?[])", r"[\1]", path)
 
 
-def list_files(folder: str) -> list[FileInfo]:
-    """All files below a folder but unfinished ones, sorted by path; none when it does not exist."""
+def walk(folder: str) -> Iterator[FileInfo]:
+    """All files below a folder but unfinished ones, in no order; none when it does not exist."""
     if not is_local(folder):
-        return [f for f in match(join(escape(folder), "**")) if not f.path.endswith("/")]
-    found: list[FileInfo] = []
+        yield from (f for f in find(join(escape(folder), "**")) if not f.path.endswith("/"))
+        return
     folders = [_local(folder)]
     while folders:
         try:
@@ -126,12 +135,15 @@ def list_files(folder: str) -> list[FileInfo]:
                 for entry in entries:
                     if entry.is_dir():
                         folders.append(entry.path)
-                    elif not entry.name.startswith(_HIDDEN):
-                        file = _local_info(entry.path)
-                        found += [file] if file is not None else []
+                    elif not entry.name.startswith(_HIDDEN) and (file := _local_info(entry.path)) is not None:
+                        yield file
         except (FileNotFoundError, NotADirectoryError):
             continue
-    return sorted(found, key=lambda each: each.path)
+
+
+def list_files(folder: str) -> list[FileInfo]:
+    """`walk`, sorted by path."""
+    return sorted(walk(folder), key=lambda each: each.path)
 
 
 def open_read(path: str) -> BinaryIO:

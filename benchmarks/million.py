@@ -1,65 +1,85 @@
-"""What a run costs over a million shards: planning, committing, and finding nothing to do; seconds and peak memory of each.
+"""What a run costs over a million shards: planning, committing, finding nothing to do, committing 1 % anew; seconds of the
+clock and of the processor, and peak memory, each with all that the process imports.
 
     python -m benchmarks.million [SHARDS]
 
 The listing is simulated, for a million files are no part of what is measured: the corpus, and the data files that the shards'
-results speak of, are names only. Ledger, manifest and run papers are real files. Each step has a process of its own.
+results speak of, are names only. Ledger, manifest and run papers are real files. Each step has a process of its own, and
+imports what the command would.
 """
 
 from __future__ import annotations
 
-import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from beamhub import storage
-from beamhub.corpus.shards import Shard
-from beamhub.engine.planning import Plan, make_plan
-from beamhub.engine.worklist import RunPapers, commit_run, read_outcome
+from beamhub.engine.planning import make_plan
+from beamhub.engine.shard import WorkItem
+from beamhub.engine.worklist import RunPapers, commit_run, read_outcome, read_worklist
 from beamhub.features.ledger import LedgerWriter, ShardResult
 from beamhub.features.lineage import write_once
-from beamhub.features.paths import VersionPaths
+from beamhub.features.paths import VersionPaths, pending_name
 from beamhub.spec import EmbedJob
 
+FIRST = "dt=00000/part-00000000.parquet"
 PARTITIONS = 1000
 BYTES = 64 << 20
-STEPS = ("plan", "finish", "commit", "replan")
+DATA_BYTES = 256_000
+EVERY = 100
+"""One corpus file of so many has changed for the last steps."""
+STEPS = ("plan", "finish", "commit", "nothing", "changed", "finish-changed", "commit-changed")
 
 
 class Listing:
-    """A corpus of one real file under many names, and the data files of its table."""
+    """A corpus of one real file under many names, in the place of the storage's listings; and the data files that workers
+    would have written."""
 
-    def __init__(self, folder: Path, shards: int) -> None:
-        self.real = storage.match
-        self.real_files = storage.list_files
-        self.first = folder / "corpus" / "dt=00000" / "part-00000000.parquet"
+    def __init__(self, folder: Path, shards: int, changed: bool) -> None:
+        self.find = storage.find
+        self.walk = storage.walk
+        self.folder = folder
+        self.first = folder / "corpus" / FIRST
         self.pattern = f"{folder}/corpus/dt=*/*.parquet"
         self.count = shards
-        self.data: list[storage.FileInfo] = []
-        self.root = ""
+        self.changed = changed
+        storage.find, storage.walk = self.find_simulated, self.walk_simulated
+        # Nor is there a file to publish.
+        storage.move = lambda source, target: None
 
-    def match(self, pattern: str) -> list[storage.FileInfo]:
-        if pattern != self.pattern:
-            return self.real(pattern)
+    def find_simulated(self, pattern: str) -> Iterator[storage.FileInfo]:
+        return self.corpus() if pattern == self.pattern else self.find(pattern)
+
+    def walk_simulated(self, folder: str) -> Iterator[storage.FileInfo]:
+        yield from self.walk(folder)
+        if "/v=" in folder and "/_beamhub" not in folder:
+            for names in self.folder.glob("names-*.txt"):
+                with names.open() as lines:
+                    yield from (storage.FileInfo(f"{folder}/{line[:-1]}", DATA_BYTES, "") for line in lines)
+
+    def corpus(self) -> Iterator[storage.FileInfo]:
         real = storage.info(str(self.first))
         assert real is not None
-        base = str(self.first.parent.parent)
-        names = (f"{base}/dt={n % PARTITIONS:05d}/part-{n:08d}.parquet" for n in range(1, self.count))
-        return sorted([real, *(storage.FileInfo(name, BYTES, real.token) for name in names)], key=lambda f: f.path)
-
-    def list_files(self, folder: str) -> list[storage.FileInfo]:
-        return [*self.real_files(folder), *(self.data if folder == self.root else [])]
+        yield real
+        root = str(self.first.parent.parent)
+        for n in range(1, self.count):
+            token = f"{real.token}+" if self.changed and n % EVERY == 0 else real.token
+            yield storage.FileInfo(f"{root}/dt={n % PARTITIONS:05d}/part-{n:08d}.parquet", BYTES, token)
 
 
 def make_module(folder: Path) -> None:
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
     import tensorflow as tf
 
     module = tf.Module()
@@ -69,74 +89,87 @@ def make_module(folder: Path) -> None:
     tf.saved_model.save(module, str(folder / "module"), signatures={"serving_default": embed})
     (folder / "corpus" / "dt=00000").mkdir(parents=True)
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(8, np.float32)), 4)
-    pq.write_table(pa.table({"x": vectors}), folder / "corpus" / "dt=00000" / "part-00000000.parquet")
+    pq.write_table(pa.table({"x": vectors}), folder / "corpus" / FIRST)
 
 
-def simulated(folder: Path, shards: int, done: bool) -> Listing:
-    """Puts the simulated listing in the place of the storage's; `done` adds the data files of all shards."""
-    listing = Listing(folder, shards)
-    storage.match, storage.list_files = listing.match, listing.list_files
-    if done:
-        spec = json.loads(next((folder / "out").glob("v=*/_beamhub/spec.json")).read_text())
-        paths = VersionPaths(str(folder / "out"), spec["version"])
-        listing.root = paths.root
-        files = storage.match(listing.pattern)
-        listing.data = [storage.FileInfo(paths.path(each.file), each.bytes, "") for each in results(files, paths)]
-    return listing
+def plan(folder: Path, listing: Listing, run: str) -> str:
+    found = make_plan(EmbedJob(module=f"{folder}/module", corpus=listing.pattern, out=f"{folder}/out"))
+    if found.is_done:
+        return "nothing to do"
+    write_once(found.paths.spec, found.spec.to_json())
+    document = {"gone": list(found.gone), "limits": {}, "key": "key"}
+    worklists = RunPapers(found.paths, run).write(found.todo, found.changes, document)
+    return f"{len(found.todo):,} shards to do in {len(worklists)} worklists"
 
 
-def results(files: list[storage.FileInfo], paths: VersionPaths) -> Iterator[ShardResult]:
-    """What workers would have said of the shards."""
-    root = files[0].path.split("/dt=")[0]
-    for n, file in enumerate(files):
-        shard = Shard(file.path, file.path[len(root) + 1 :], file.size, file.token)
-        yield ShardResult(
-            shard.id, shard.relative, 0, -1, shard.token, "done", paths.data_name(shard, "parquet"), 1000, 1000,
-            rows=1000, bytes=256_000, checksum=f"{n:08x}",
-        )  # fmt: skip
-
-
-def planned(folder: Path, listing: Listing) -> Plan:
-    return make_plan(EmbedJob(module=f"{folder}/module", corpus=listing.pattern, out=f"{folder}/out"))
-
-
-def step(name: str, folder: Path, shards: int) -> None:
-    listing = simulated(folder, shards, done=name in ("commit", "replan"))
-    started = time.monotonic()
-    said = ""
-    if name == "plan":
-        plan = planned(folder, listing)
-        write_once(plan.paths.spec, plan.spec.to_json())
-        document = {"gone": [], "limits": {}, "key": None}
-        worklists = RunPapers(plan.paths, "run").write(plan.todo, plan.changes, document)
-        said = f"{len(plan.todo):,} shards to do in {len(worklists)} worklists"
-    elif name == "finish":
-        spec = json.loads(next((folder / "out").glob("v=*/_beamhub/spec.json")).read_text())
-        paths = VersionPaths(f"{folder}/out", spec["version"])
-        with LedgerWriter(paths, age=1e9) as ledger:
-            for result in results(storage.match(listing.pattern), paths):
+def finish(folder: Path, run: str) -> str:
+    """What workers would have written: the ledger, the names of the data files, and one such file, for the type of the keys."""
+    paths = paths_of(folder)
+    with LedgerWriter(paths, age=1e9) as ledger, (folder / f"names-{run}.txt").open("w") as names:
+        for worklist in sorted(Path(paths.runs, run).glob("worklist-*")):
+            for item in read_worklist(str(worklist)):
+                result = result_of(paths, item)
+                if item.shard.relative == FIRST:
+                    real = Path(paths.path(result.file))
+                    real.parent.mkdir()
+                    pq.write_table(pa.table({"key": [0]}), real)
+                    result = replace(result, bytes=real.stat().st_size)
+                else:
+                    print(pending_name(result.file) if item.pending else result.file, file=names)
                 ledger.add(result)
-        said = "(what workers would write; not measured)"
-    elif name == "commit":
-        paths = VersionPaths(f"{folder}/out", next((folder / "out").glob("v=*")).name.removeprefix("v="))
-        commit_run(paths, "run")
-        said = f"generation {read_outcome(paths, 'run')['generation']}"
+    return "(what workers would write)"
+
+
+def result_of(paths: VersionPaths, item: WorkItem) -> ShardResult:
+    """Of 1,000 records, whose keys increase over all shards."""
+    number = int(item.shard.relative[-16:-8])
+    return ShardResult(
+        item.shard.id, item.shard.relative, 0, -1, item.shard.token, "done", paths.data_name(item.shard, "parquet"), 1000, 1000,
+        rows=1000, bytes=DATA_BYTES, checksum=item.shard.id[:8], first_key=f"{number}000", last_key=f"{number}999",
+        pending=item.pending,
+    )  # fmt: skip
+
+
+def commit(folder: Path, run: str) -> str:
+    commit_run(paths_of(folder), run)
+    outcome = read_outcome(paths_of(folder), run)
+    assert outcome["keys"]["repeated"] == 0
+    return f"generation {outcome['generation']}: {outcome['added']['shards']:,} shards, {outcome['removed']:,} replaced"
+
+
+def paths_of(folder: Path) -> VersionPaths:
+    return VersionPaths(f"{folder}/out", next((folder / "out").glob("v=*")).name.removeprefix("v="))
+
+
+def step(name: str, folder: Path, shards: int, started: float) -> None:
+    run = "2" if name in ("changed", "finish-changed", "commit-changed") else "1"
+    listing = Listing(folder, shards, changed=run == "2")
+    if name.startswith("finish"):
+        said = finish(folder, run)
+    elif name.startswith("commit"):
+        said = commit(folder, run)
     else:
-        said = "nothing to do" if planned(folder, listing).is_done else "something to do, which is wrong"
-    seconds = time.monotonic() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{name:8} {seconds:6.1f} s  peak {peak:5.2f} GiB  {said}", flush=True)
+        said = plan(folder, listing, run)
+    seconds = time.time() - started
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    processor = used.ru_utime + used.ru_stime
+    peak = used.ru_maxrss * 1024 / 1e9
+    print(f"{name:15} {seconds:6.1f} s  processor {processor:6.1f} s  peak {peak:5.2f} GB  {said}", flush=True)
 
 
 def main() -> None:
-    if len(sys.argv) == 4:
-        step(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    if len(sys.argv) == 5:
+        step(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
         return
     shards = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    print(f"{shards:,} shards")
     with tempfile.TemporaryDirectory() as folder:
-        make_module(Path(folder))
+        # In a process of its own: what a child is charged with begins with its parent's memory.
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            pool.submit(make_module, Path(folder)).result()
         for name in STEPS:
-            subprocess.run([sys.executable, "-m", "benchmarks.million", name, folder, str(shards)], check=True)
+            line = [name, folder, str(shards), str(time.time())]
+            subprocess.run([sys.executable, "-m", "benchmarks.million", *line], check=True)
 
 
 if __name__ == "__main__":

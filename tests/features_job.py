@@ -110,7 +110,7 @@ def finish(paths: VersionPaths, corpus: Corpus, limits: Limits, run_id: str = "r
     """Commits what is there."""
     state = VersionState.load(paths)
     changes = [shard for shard in shards_of(corpus) if not state.committed(shard)]
-    return commit(paths, changes, state.relatives - set(corpus), state.result, limits, run_id)
+    return commit(paths, changes, state.relatives - set(corpus), None, limits, run_id)
 
 
 def rows_of(corpus: Corpus) -> list[int]:

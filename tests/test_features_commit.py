@@ -281,6 +281,20 @@ def test_files_of_superseded_attempts_go_with_the_commit(tmp_path: Path) -> None
     assert not [name for name in tree(tmp_path) if "/dead/" in name]
 
 
+def test_ranges_that_were_finished_for_an_older_file_go_with_the_commit(tmp_path: Path) -> None:
+    work(tmp_path, {"a": File("a1", (1, 2, 3, 4), split=2)})
+    run(tmp_path, {"a": File("a2", (5, 6, 7, 8, 9, 10), split=3)})
+    assert values(tmp_path) == [5, 6, 7, 8, 9, 10]
+    assert len(data_files(tmp_path)) == 2
+
+
+def test_totals_count_parts_of_the_manifest_that_stay_as_they_are(tmp_path: Path) -> None:
+    corpus = {f"dt={n}/a": File(f"a{n}", (n,)) for n in range(20)}
+    run(tmp_path, corpus)
+    outcome = run(tmp_path, {**corpus, "dt=3/a": File("new", (30, 31))})
+    assert (outcome.totals.shards, outcome.totals.rows, outcome.added.rows) == (20, 21, 2)
+
+
 def test_unnoted_file_of_deleted_input_goes_with_the_commit(tmp_path: Path) -> None:
     paths = VersionPaths(str(tmp_path), VERSION)
     compute(paths, shards_of({"deleted": B})[0], B.values)

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -97,6 +99,21 @@ def test_multi_processing_gives_the_same_bytes(module: str, tmp_path: Path) -> N
     )  # fmt: skip
 
     assert data_files(tmp_path / "two") == data_files(tmp_path / "one")
+
+
+def test_nothing_to_do_is_found_without_tensorflow_and_beam(module: str, tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus", 3)
+    line = ["embed", *map(str, flags(module, tmp_path / "corpus", tmp_path / "out"))]
+    succeed(*line)
+    script = (
+        "import sys; from beamhub.cli import main; main(sys.argv[1:]); "
+        "print(sorted({'tensorflow', 'apache_beam', 'tfx_bsl'} & set(sys.modules)))"
+    )
+
+    again = subprocess.run([sys.executable, "-c", script, *line], capture_output=True, text=True, check=True)
+
+    assert again.stdout.startswith("nothing to do: ")
+    assert again.stdout.endswith("\n[]\n")
 
 
 def test_second_run_does_nothing_and_says_so(module: str, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from beamhub import storage
 from beamhub.corpus import formats, globs
-from beamhub.corpus.shards import Shard
+from beamhub.corpus.shard_list import BLOCK, ShardList
 from beamhub.errors import CorpusError
 
 MANY_FILES = 1000
@@ -18,6 +22,8 @@ TINY_BYTES = 1 << 20
 more, which is then more than the work in it."""
 
 _LOOKED_INTO = 8
+_ENDING = r"(?s)^(?:.*/)?\.*[^/]*?(\.[^./]*)?$"
+"""As os.path.splitext has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Corpus:
     pattern: str
     root: str
     format: str
-    shards: Sequence[Shard]
+    shards: ShardList
     warnings: tuple[str, ...] = ()
 
     def covers(self, relative: str) -> bool:
@@ -52,24 +58,25 @@ def list_corpus(pattern: str, root: str | None = None) -> Corpus:
     pattern = storage.absolute(pattern)
     try:
         files, leading = _find(pattern)
+        root = leading if root is None else storage.absolute(root)
+        shards = _sorted(_columns(files, root))
+        # Of a million files the unsorted columns are 100 MB, and TensorFlow may come next.
+        pa.default_memory_pool().release_unused()
     except OSError as error:
         raise CorpusError(f"corpus {pattern}: {error}; check the path, or whether the store can be reached") from error
-    if not files:
+    if not shards:
         raise CorpusError(_nothing(pattern))
-    root = leading if root is None else storage.absolute(root)
-    shards = [_shard(file, root) for file in files]
     return Corpus(pattern, root, _format(shards), shards, _warnings(shards))
 
 
-def _find(pattern: str) -> tuple[list[storage.FileInfo], str]:
+def _find(pattern: str) -> tuple[Iterator[storage.FileInfo], str]:
     # Asked first, since a file's own name may have a '[' in it.
     alone = storage.info(pattern)
     if alone is not None:
-        return [alone], os.path.dirname(pattern)
+        return iter([alone]), os.path.dirname(pattern)
     if globs.has_wildcard(pattern):
-        return storage.match(pattern), globs.root_of(pattern)
-    files = storage.list_files(pattern)
-    return [file for file in files if globs.covers(pattern, file.path)], pattern
+        return storage.find(pattern), globs.root_of(pattern)
+    return (file for file in storage.walk(pattern) if globs.covers(pattern, file.path)), pattern
 
 
 def _nothing(pattern: str) -> str:
@@ -82,36 +89,63 @@ def _nothing(pattern: str) -> str:
     return f"corpus {pattern}: {wrong}; give a glob, a file or a folder with TFRecord or Parquet files"
 
 
-def _shard(file: storage.FileInfo, root: str) -> Shard:
+def _columns(files: Iterator[storage.FileInfo], root: str) -> ShardList:
     below = root.rstrip("/") + "/"
-    if not file.path.startswith(below):
-        raise CorpusError(f"{file.path}: not below the corpus root {root}; give a root that all files lie below")
-    return Shard(file.path, file.path[len(below) :], file.size, file.token)
+    blocks = []
+    while block := list(itertools.islice(files, BLOCK)):
+        names = [_relative(file.path, below, root) for file in block]
+        blocks.append(
+            pa.table(
+                {
+                    "relative": pa.array(names, pa.string()),
+                    "token": pa.array([file.token for file in block], pa.string()),
+                    "size": pa.array([file.size for file in block], pa.int64()),
+                }
+            )
+        )
+    return ShardList.of_columns(below, blocks)
 
 
-def _format(shards: Sequence[Shard]) -> str:
-    samples: dict[str, Shard] = {}
-    for shard in shards:
-        if shard.size and len(samples) < _LOOKED_INTO:
-            samples.setdefault(_ending(shard.path), shard)
-    found = {formats.detect(shard.path): shard for shard in samples.values()}
+def _relative(path: str, below: str, root: str) -> str:
+    if not path.startswith(below):
+        raise CorpusError(f"{path}: not below the corpus root {root}; give a root that all files lie below")
+    if not path.isascii():
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise CorpusError(f"{path!r}: a file name that is not UTF-8; rename the file") from error
+    return path[len(below) :]
+
+
+def _sorted(shards: ShardList) -> ShardList:
+    """By path, each file once."""
+    shards = shards.take(pc.sort_indices(shards.relative).to_numpy().astype(np.int64))
+    is_first = np.ones(len(shards), np.bool_)
+    if len(shards) > 1:
+        is_first[1:] = pc.not_equal(shards.relative[1:], shards.relative[:-1]).to_numpy(zero_copy_only=False)
+    return shards.filter(is_first)
+
+
+def _format(shards: ShardList) -> str:
+    filled = shards.filter(shards.size > 0)
+    # Digits in an ending only count files.
+    endings = pc.replace_substring_regex(pc.replace_substring_regex(filled.relative, _ENDING, r"\1"), r"\d+", "")
+    _, firsts = np.unique(endings.dictionary_encode().indices.to_numpy(), return_index=True)
+    paths = [filled[int(place)].path for place in sorted(firsts)[:_LOOKED_INTO]]
+    found = {formats.detect(path): path for path in paths}
     if len(found) > 1:
         (one, first), (other, second) = list(found.items())[:2]
-        raise CorpusError(f"corpus of mixed formats: {first.path} is {one}, {second.path} is {other}; narrow the glob")
+        raise CorpusError(f"corpus of mixed formats: {first} is {one}, {second} is {other}; narrow the glob")
     # An empty file is a TFRecord file without records, so a corpus of nothing else is one too.
     name = next(iter(found), "tfrecord")
-    empty = next((shard for shard in shards if not shard.size), None)
-    if name == "parquet" and empty is not None:
+    if name == "parquet" and len(filled) < len(shards):
+        empty = shards[int(np.argmin(shards.size))]
         raise CorpusError(f"{empty.path}: empty, not a Parquet file as the others are; narrow the glob")
     return name
 
 
-def _ending(path: str) -> str:
-    return re.sub(r"\d+", "", os.path.splitext(path)[1])
-
-
-def _warnings(shards: Sequence[Shard]) -> tuple[str, ...]:
-    mean = sum(shard.size for shard in shards) // len(shards)
+def _warnings(shards: ShardList) -> tuple[str, ...]:
+    mean = shards.bytes // len(shards)
     if len(shards) <= MANY_FILES or mean >= TINY_BYTES:
         return ()
     return (

@@ -5,24 +5,30 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from beamhub import storage
 from beamhub.corpus.globs import covers
 from beamhub.corpus.listing import Corpus, list_corpus
-from beamhub.corpus.shards import Shard
+from beamhub.corpus.shard_list import ShardList
 from beamhub.engine.ranges import in_ranges
 from beamhub.engine.settle import settle
-from beamhub.engine.shard import WorkItem
+from beamhub.engine.standing import gone_files
 from beamhub.engine.tablespec import FORMAT_VERSION, TableSpec
+from beamhub.engine.worklist import WorkItems
 from beamhub.errors import TableError, UsageError
 from beamhub.features.formats import FORMATS
 from beamhub.features.intent import roll_forward
 from beamhub.features.lineage import read_document
 from beamhub.features.paths import META, VersionPaths
 from beamhub.features.state import VersionState
+from beamhub.modules.digest import module_digest
 from beamhub.modules.inspect import ModuleInfo, inspect_module
+from beamhub.modules.resolve import resolve
+from beamhub.quiet import import_tensorflow
 from beamhub.spec import Job, flag
+from beamhub.startup import memory_returned
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,12 @@ class Plan:
     """
 
     job: Job
-    info: ModuleInfo
+    inspected: ModuleInfo | None
     corpus: Corpus
     spec: TableSpec
     paths: VersionPaths
-    todo: Sequence[WorkItem]
-    changes: Sequence[Shard]
+    todo: WorkItems
+    changes: ShardList
     gone: Sequence[str]
     is_new: bool
 
@@ -48,7 +54,14 @@ class Plan:
         """Nothing to compute, nothing to commit."""
         return not (self.todo or self.changes or self.gone)
 
+    @cached_property
+    def info(self) -> ModuleInfo:
+        """What the module is. It is looked into only when somebody asks, where a table of it is there: that takes
+        TensorFlow, which is most of what a run costs that finds nothing to do."""
+        return self.inspected or _inspect(self.spec.call.handle)
 
+
+@memory_returned()
 def make_plan(job: Job) -> Plan:
     """Looks at module, corpus and table, and decides what to do. Finishes a commit that died, but for
     a dry run or a canary; else it writes nothing.
@@ -58,19 +71,19 @@ def make_plan(job: Job) -> Plan:
     """
     out = storage.absolute(job.out)
     known = read_specs(out)
-    info = inspect_module(job.module)
-    job = replace(job, module=handle_for_workers(job.module))
-    info = replace(info, handle=job.module)
+    module = _Module(handle_for_workers(job.module), known)
+    job = replace(job, module=module.handle)
     corpus = list_corpus(job.corpus, job.corpus_root)
     _check_apart(out, corpus)
     if job.schema is not None and corpus.format != "tfrecord":
         raise UsageError("--schema is for TFRecord; a Parquet corpus has its types in its files: leave it out")
+    module.check()
     request = full_request(job)
-    spec = _same_request(request, info, corpus, known)
+    spec = _same_request(request, module, corpus, known)
     if spec is None:
-        spec = settle(job, request, info, corpus)
+        spec = settle(job, request, module.inspect(), corpus)
         begun = known.get(spec.version, spec)
-        spec = replace(begun, call=replace(begun.call, handle=info.handle))
+        spec = replace(begun, call=replace(begun.call, handle=module.handle))
     _check_pinned(job, spec)
     corpus = _below_root(job, corpus, spec)
     paths = VersionPaths(out, spec.version)
@@ -78,11 +91,38 @@ def make_plan(job: Job) -> Plan:
         roll_forward(paths)
     state = VersionState.load(paths)
     corpus = in_ranges(corpus, spec, state)
-    changes = [shard for shard in corpus.shards if not state.committed(shard)]
-    todo = [WorkItem(shard, state.waits(shard)) for shard in changes if state.done(shard) is None]
-    listed = {shard.relative for shard in corpus.shards}
-    gone = sorted(name for name in state.manifest.relatives if name not in listed and corpus.covers(name))
-    return Plan(job, info, corpus, spec, paths, todo, changes, gone, spec.version not in known)
+    found = state.find(corpus.shards)
+    changes = corpus.shards.filter(~found.committed)
+    missing = corpus.shards.filter(~found.done)
+    todo = WorkItems(missing, state.waiting(missing))
+    gone = gone_files(corpus, state)
+    return Plan(job, module.inspected, corpus, spec, paths, todo, changes, gone, spec.version not in known)
+
+
+class _Module:
+    """The job's module: its digest, and what more is asked of it."""
+
+    def __init__(self, handle: str, known: dict[str, TableSpec]) -> None:
+        """Raises ModuleError where there is none."""
+        self.handle = handle
+        self.inspected: ModuleInfo | None = None
+        self._known = {spec.call.digest for spec in known.values()}
+        self.digest = module_digest(resolve(handle))
+
+    def check(self) -> None:
+        """Looks into a module that no table here was made with. TensorFlow is imported once the corpus is listed, for both
+        take most memory while they are at it."""
+        if self.digest not in self._known:
+            self.inspect()
+
+    def inspect(self) -> ModuleInfo:
+        self.inspected = self.inspected or _inspect(self.handle)
+        return self.inspected
+
+
+def _inspect(handle: str) -> ModuleInfo:
+    import_tensorflow()
+    return inspect_module(handle)
 
 
 def handle_for_workers(handle: str) -> str:
@@ -118,7 +158,7 @@ def read_specs(out: str) -> dict[str, TableSpec]:
 def _check_empty(out: str) -> None:
     if storage.info(out) is not None:
         raise TableError(f"{out}: is a file; --out names a folder, which is made where there is none")
-    other = next((file.path for file in storage.list_files(out) if f"/{META}/" not in file.path), None)
+    other = min((file.path for file in storage.walk(out) if f"/{META}/" not in file.path), default=None)
     if other is not None:
         raise TableError(f"{out}: holds something else than a feature table ({other}); give an empty or a new folder")
 
@@ -142,21 +182,22 @@ def full_request(job: Job) -> dict[str, Any]:
 
 def _check_apart(out: str, corpus: Corpus) -> None:
     """Raises UsageError where the table's files would be taken for the corpus's."""
-    inside = any(shard.path.startswith(storage.join(out, "")) for shard in corpus.shards)
-    if inside or any(covers(corpus.pattern, storage.join(out, f"v=f0/part-0.{format}")) for format in FORMATS):
+    if corpus.shards.lies_below(out) or any(
+        covers(corpus.pattern, storage.join(out, f"v=f0/part-0.{format}")) for format in FORMATS
+    ):
         raise UsageError(
             f"--out {out} lies inside the corpus {corpus.pattern}: the next run would read it; give another"
         )
 
 
 def _same_request(
-    request: dict[str, Any], info: ModuleInfo, corpus: Corpus, known: dict[str, TableSpec]
+    request: dict[str, Any], module: _Module, corpus: Corpus, known: dict[str, TableSpec]
 ) -> TableSpec | None:
     """The spec that an earlier run settled for the same request, so that types seen in the data stay as they were."""
     for spec in known.values():
-        if spec.request == request and spec.call.digest == info.digest and spec.corpus_format == corpus.format:
+        if spec.request == request and spec.call.digest == module.digest and spec.corpus_format == corpus.format:
             # The same content may lie elsewhere by now.
-            return replace(spec, call=replace(spec.call, handle=info.handle))
+            return replace(spec, call=replace(spec.call, handle=module.handle))
     return None
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
-from operator import attrgetter
+
+import numpy as np
+import pyarrow.compute as pc
 
 from beamhub.corpus.listing import Corpus
-from beamhub.corpus.shards import Shard
-from beamhub.corpus.splitting import split, whole
+from beamhub.corpus.shard_list import Integers, Mask, ShardList
+from beamhub.corpus.shards import WHOLE
+from beamhub.corpus.splitting import split
 from beamhub.engine.tablespec import TableSpec
-from beamhub.features.ledger import ShardResult
-from beamhub.features.reconcile import disagreement
 from beamhub.features.state import VersionState
 
 
@@ -21,33 +20,52 @@ def in_ranges(corpus: Corpus, spec: TableSpec, state: VersionState) -> Corpus:
     return replace(corpus, shards=settle_ranges(split(corpus.shards, spec.split_bytes), state))
 
 
-def settle_ranges(shards: Iterable[Shard], state: VersionState) -> list[Shard]:
+def settle_ranges(shards: ShardList, state: VersionState) -> ShardList:
     """The shards, with the ranges of a file replaced by the file where they disagree on whose a record is.
 
     They do where a record's data is itself a TFRecord, and a range took a record of that for its first one; or where a file
     is damaged, which is then told by reading it whole. A file that was once tried whole stays whole. `shards` has the
     ranges of a file one after the other, all of them.
     """
-    return [each for _, found in groupby(shards, attrgetter("path")) for each in _settled(list(found), state)]
+    if not shards.is_range.any():
+        return shards
+    is_first = np.ones(len(shards), np.bool_)
+    is_first[1:] = pc.not_equal(shards.relative[1:], shards.relative[:-1]).to_numpy(zero_copy_only=False)
+    firsts = np.flatnonzero(is_first)
+    sizes = np.add.reduceat(shards.size, firsts)
+    pieces = shards.take(firsts)
+    wholes = replace(pieces, size=sizes, start=np.zeros_like(sizes), end=np.full_like(sizes, WHOLE))
+    tried = state.find(wholes)
+    file = np.cumsum(is_first) - 1
+    again = pieces.is_range & (tried.done | tried.failed | _disagree(shards, file, state))
+    kept = ~again[file] | is_first
+    one = again[file[kept]]
+    found = shards.filter(kept)
+    return replace(
+        found,
+        size=np.where(one, sizes[file[kept]], found.size),
+        start=np.where(one, 0, found.start),
+        end=np.where(one, WHOLE, found.end),
+    )
 
 
-def _settled(pieces: Sequence[Shard], state: VersionState) -> Iterator[Shard]:
-    if not pieces[0].is_range:
-        yield from pieces
-        return
-    file = whole(pieces)
-    if state.result(file) is not None or _disagree(pieces, state):
-        yield file
-    else:
-        yield from pieces
-
-
-def _disagree(pieces: Sequence[Shard], state: VersionState) -> bool:
-    results: list[ShardResult] = []
-    for piece in pieces:
-        result = state.done(piece)
-        if result is None:
-            # The rest is to be done first.
-            return False
-        results.append(result)
-    return disagreement(results) is not None
+def _disagree(shards: ShardList, file: Integers, state: VersionState) -> Mask:
+    """The files whose ranges are all done and disagree, as `reconcile.disagreement` says of one."""
+    found = state.find(shards)
+    # Where some are missing, the rest is to be done first.
+    is_complete = np.bincount(file[~found.done], minlength=file[-1] + 1) == 0
+    places = np.flatnonzero(is_complete[file] & shards.is_range)
+    wrong = np.zeros(len(is_complete), np.bool_)
+    results = found.columns(["begins", "ends"], places)
+    begins, ends = (results.column(name).fill_null(-1).to_numpy() for name in ("begins", "ends"))
+    start, end, file = shards.start[places], shards.end[places], file[places]
+    same = file[1:] == file[:-1]
+    overlaps = same & ((end[:-1] == WHOLE) | (end[:-1] > start[1:]))
+    wrong[file[1:][overlaps]] = True
+    # Ranges that follow each other without a gap; of these, those that know where they begin.
+    stretch = np.cumsum(np.concatenate([[True], ~same | (end[:-1] != start[1:])])[: len(file)])
+    known = np.flatnonzero(begins >= 0)
+    before, after = known[:-1], known[1:]
+    differs = (stretch[before] == stretch[after]) & (ends[before] != begins[after])
+    wrong[file[after[differs]]] = True
+    return wrong

@@ -196,7 +196,7 @@ class _Settling:
     def _about_records(self, sample: Chunk) -> int:
         """Records in the corpus, by the size of the first ones; compression and columns that are not read are left out."""
         read = sample.columns.nbytes if sample.records is None else sum(map(len, sample.records))
-        return int(sum(shard.size for shard in self.corpus.shards) * sample.rows / max(1, read))
+        return int(self.corpus.shards.bytes * sample.rows / max(1, read))
 
     def _try(self, trial: Trial, call: Call, read: pa.Schema) -> _Tried:
         """What comes of the first records that the module takes."""
@@ -222,9 +222,9 @@ class _Settling:
         return not any(trial.lacks_batch(sample) for sample in itertools.islice(samples, 1))
 
     def _check_columns(self, task: Task) -> None:
-        shards = self.corpus.shards
         # Readers that look at folders (DuckDB) make columns of them; the version's own is v=VERSION.
-        folders = {"v", *(part.partition("=")[0] for shard in shards for part in shard.partition.split("/") if part)}
+        partitions = self.corpus.shards.partitions()
+        folders = {"v", *(part.partition("=")[0] for each in partitions for part in each.split("/") if part)}
         for name in task.fields():
             if name == "key" or name in folders:
                 raise UsageError(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow.compute as pc
+
 from beamhub import storage
 from beamhub.corpus.listing import Corpus, list_corpus
+from beamhub.corpus.shard_list import ShardList
 from beamhub.corpus.shards import Shard
 from beamhub.engine.lane import compute_shard
 from beamhub.engine.pool import acquire_pool
@@ -20,6 +23,7 @@ from beamhub.errors import CorpusError, ShardsFailedError
 from beamhub.features.lineage import read_document
 from beamhub.features.paths import VersionPaths
 from beamhub.features.state import VersionState
+from beamhub.startup import memory_returned
 
 _NAMED = 10
 
@@ -49,6 +53,7 @@ class Standing:
     failures: Sequence[tuple[str, str]]
 
 
+@memory_returned()
 def standing(paths: VersionPaths) -> Standing:
     """Compares the corpus of the last run, as it is now, with the table.
 
@@ -56,27 +61,35 @@ def standing(paths: VersionPaths) -> Standing:
     """
     state = VersionState.load(paths)
     corpus = _corpus(paths, state, may_be_empty=True)
-    stands = Counter(state.standing(shard) for shard in corpus.shards)
-    failed = [(shard.relative, found.reason) for shard in corpus.shards if (found := state.failed(shard)) is not None]
-    listed = {shard.relative for shard in corpus.shards}
+    found = state.find(corpus.shards)
+    stands = found.standings()
+    first = np.flatnonzero(found.failed)[:_NAMED]
+    failures = [(each.relative, each.reason) for each in found.results(first) if each is not None]
     totals = state.manifest.root.totals
     return Standing(
         paths.version,
         state.manifest.generation,
         corpus.pattern,
         stands["done"],
-        stands["done"] - sum(state.committed(shard) for shard in corpus.shards),
+        stands["done"] - int(found.committed.sum()),
         stands["missing"],
         stands["stale"],
         stands["failed"],
-        sum(corpus.covers(name) for name in state.manifest.relatives - listed),
+        len(gone_files(corpus, state)),
         totals.read,
         totals.produced,
         totals.dead,
         totals.skipped,
         totals.rows,
-        failed[:_NAMED],
+        failures,
     )
+
+
+def gone_files(corpus: Corpus, state: VersionState) -> list[str]:
+    """Files that the table has rows of and that the corpus would have, if they were there still; sorted."""
+    names = pc.unique(state.manifest.column("relative"))
+    missing = names.filter(pc.invert(pc.is_in(names, corpus.shards.relative))).to_pylist()
+    return sorted(name for name in missing if corpus.covers(name))
 
 
 def describe(found: Standing) -> str:
@@ -130,5 +143,5 @@ def _corpus(paths: VersionPaths, state: VersionState, may_be_empty: bool = False
     spec = TableSpec.from_json(read_document(paths.spec))
     pattern = read_document(papers.path("run.json"))["corpus"]
     if may_be_empty and not storage.match(pattern) and not storage.list_files(pattern):
-        return Corpus(pattern, spec.corpus_root, spec.corpus_format, [])
+        return Corpus(pattern, spec.corpus_root, spec.corpus_format, ShardList.of([]))
     return in_ranges(list_corpus(pattern, spec.corpus_root), spec, state)

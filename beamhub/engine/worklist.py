@@ -13,24 +13,28 @@ import datetime
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from beamhub import storage
+from beamhub.corpus.shard_list import Integers, Mask, ShardList
 from beamhub.corpus.shards import Shard
 from beamhub.engine.ranges import settle_ranges
 from beamhub.engine.shard import WorkItem
 from beamhub.errors import BeamhubError, DeadLetterLimitError, ShardsFailedError, TableError
 from beamhub.features.commit import CommitOutcome, commit
 from beamhub.features.dead import read_dead
-from beamhub.features.ledger import decode_table, encode_table
+from beamhub.features.ledger import decode_table, encode_table, write_tables
 from beamhub.features.lineage import encode_document, read_document
+from beamhub.features.manifest import in_order
 from beamhub.features.paths import VersionPaths
 from beamhub.features.reconcile import Limits
 from beamhub.features.state import VersionState
 from beamhub.features.table import open as open_table
+from beamhub.startup import memory_returned
 
 SHARDS_PER_FILE = 10_000
 
@@ -71,30 +75,76 @@ class RunPapers:
         """A file of the run."""
         return storage.join(self.paths.runs, self.run, name)
 
-    def write(self, todo: Sequence[WorkItem], changes: Sequence[Shard], document: dict[str, Any]) -> list[str]:
+    def write(self, todo: WorkItems, changes: ShardList, document: dict[str, Any]) -> list[str]:
         """Writes what the run has to do; returns the paths of the worklist files."""
-        ordered = largest_first(todo)
         worklists = []
-        for start in range(0, len(ordered), SHARDS_PER_FILE):
+        order = todo.largest_first
+        for start in range(0, len(todo), SHARDS_PER_FILE):
             path = self.path(f"worklist-{start // SHARDS_PER_FILE:05d}.arrow")
-            storage.write_bytes(path, encode_table(_to_table(ordered[start : start + SHARDS_PER_FILE])))
+            storage.write_bytes(path, encode_table(todo.take(order[start : start + SHARDS_PER_FILE]).table()))
             worklists.append(path)
-        storage.write_bytes(self.path("changes.arrow"), encode_table(_to_table([WorkItem(shard) for shard in changes])))
+        every = WorkItems(changes, np.broadcast_to(False, len(changes)))
+        with storage.create(self.path("changes.arrow")) as file:
+            blocks = range(0, len(every), SHARDS_PER_FILE)
+            write_tables(file, _ITEMS, (every[start : start + SHARDS_PER_FILE].table() for start in blocks))
         storage.write_bytes(self.path("run.json"), encode_document(document))
         return worklists
 
-    def changes(self) -> list[Shard]:
+    def changes(self) -> ShardList:
         """The shards that the run has to commit."""
-        return [item.shard for item in read_worklist(self.path("changes.arrow"))]
+        path = self.path("changes.arrow")
+        table = decode_table(storage.read_bytes(path), path)
+        first = ShardList.of(_shards(table.slice(0, 1)))
+        return ShardList.of_columns(first.prefix, [table.drop_columns(["path", "pending"])])
 
 
-def largest_first(todo: Sequence[WorkItem]) -> list[WorkItem]:
-    """The order of a worklist: what is left at the end, when workers run dry, is small."""
-    return sorted(todo, key=lambda item: (-item.shard.size, item.shard.path, item.shard.start))
+@dataclass(frozen=True, eq=False)
+class WorkItems(Sequence[WorkItem]):
+    """Shards to compute, as columns, and which of them have to wait for the commit."""
+
+    shards: ShardList
+    pending: Mask
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    @overload
+    def __getitem__(self, index: int) -> WorkItem: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> WorkItems: ...
+
+    def __getitem__(self, index: int | slice) -> WorkItem | WorkItems:
+        """One of them, or a stretch."""
+        if isinstance(index, slice):
+            return WorkItems(self.shards[index], self.pending[index])
+        return WorkItem(self.shards[index], bool(self.pending[index]))
+
+    def __iter__(self) -> Iterator[WorkItem]:
+        """The items, a block at a time."""
+        return map(WorkItem, self.shards, map(bool, self.pending))
+
+    @property
+    def largest_first(self) -> Integers:
+        """Their places in the order of a worklist: what is left at the end, when workers run dry, is small.
+
+        Those of one size come as in the corpus.
+        """
+        return np.argsort(-self.shards.size, kind="stable")
+
+    def take(self, places: Integers) -> WorkItems:
+        """Those at these places."""
+        return WorkItems(self.shards.take(places), self.pending[places])
+
+    def table(self) -> pa.Table:
+        """The rows of a worklist file."""
+        shards = self.shards
+        columns = [shards.paths(), shards.relative, shards.size, shards.token, shards.start, shards.end, self.pending]
+        return pa.Table.from_arrays([pa.array(column) for column in columns], schema=_ITEMS)
 
 
-def _to_table(items: Sequence[WorkItem]) -> pa.Table:
-    return pa.Table.from_pylist([{**asdict(item.shard), "pending": item.pending} for item in items], schema=_ITEMS)
+def _shards(table: pa.Table) -> Iterator[Shard]:
+    return (Shard(**row) for row in table.drop_columns(["pending"]).to_pylist())
 
 
 def read_worklist(path: str) -> Iterator[WorkItem]:
@@ -104,17 +154,19 @@ def read_worklist(path: str) -> Iterator[WorkItem]:
         yield WorkItem(Shard(**row), pending)
 
 
-def read_again(paths: VersionPaths, run: str) -> list[WorkItem]:
+def read_again(paths: VersionPaths, run: str) -> Sequence[WorkItem]:
     """Files that a run has computed in ranges and now has to compute whole (see `settle_ranges`)."""
     changes = RunPapers(paths, run).changes()
-    if not any(shard.is_range for shard in changes):
+    if not changes.is_range.any():
         return []
     state = VersionState.load(paths)
-    known = {shard.id for shard in changes}
-    wholes = [shard for shard in settle_ranges(changes, state) if shard.id not in known]
-    return [WorkItem(shard, state.waits(shard)) for shard in wholes if state.done(shard) is None]
+    settled = settle_ranges(changes, state)
+    wholes = settled.filter(np.isin(settled.ids, changes.ids, invert=True))
+    wholes = wholes.filter(~state.find(wholes).done)
+    return WorkItems(wholes, state.waiting(wholes))
 
 
+@memory_returned()
 def commit_run(paths: VersionPaths, run: str) -> CommitOutcome | None:
     """Commits what a run had to commit, and leaves the outcome in its papers.
 
@@ -123,10 +175,11 @@ def commit_run(paths: VersionPaths, run: str) -> CommitOutcome | None:
     """
     papers = RunPapers(paths, run)
     document = read_document(papers.path("run.json"))
-    state = VersionState.load(paths)
-    changes = settle_ranges(papers.changes(), state)
+    changes = papers.changes()
+    if changes.is_range.any():
+        changes = settle_ranges(changes, VersionState.load(paths))
     try:
-        outcome = commit(paths, changes, document["gone"], state.result, Limits(**document["limits"]), run)
+        outcome = commit(paths, changes, document["gone"], None, Limits(**document["limits"]), run)
     except BeamhubError as error:
         example = _example(paths, changes) if isinstance(error, DeadLetterLimitError) else ""
         refusal = {"refused": type(error).__name__, "message": f"{error}{example}"}
@@ -136,6 +189,7 @@ def commit_run(paths: VersionPaths, run: str) -> CommitOutcome | None:
     report = {**asdict(outcome), "keys": None}
     storage.write_bytes(papers.path("outcome.json"), encode_document(report))
     if document["key"] is not None:
+        pa.default_memory_pool().release_unused()
         report["keys"] = _check_keys(paths)
         storage.write_bytes(papers.path("outcome.json"), encode_document(report))
     return outcome
@@ -154,17 +208,21 @@ def _example(paths: VersionPaths, changes: Sequence[Shard]) -> str:
 def _check_keys(paths: VersionPaths) -> dict[str, Any]:
     """Null and repeated keys of the whole table, with examples."""
     table = open_table(paths.out, paths.version)
-    if not table.files:
+    entries = table.manifest.entries
+    if not len(entries):
         return {"null": 0, "null_files": [], "repeated": 0, "examples": []}
     repeated = table.repeated_keys()
-    entries = table.manifest.ordered
-    relative = dict(zip(table.files, entries.column("relative").to_pylist(), strict=True))
-    without = entries.filter(pc.greater(entries.column("null_keys"), 0)).column("relative")
+    names = entries.column("file")
+
+    def relative(file: str) -> str:
+        return str(entries.column("relative")[pc.index(names, paths.name(file)).as_py()])
+
+    without = in_order(entries.filter(pc.greater(entries.column("null_keys"), 0))).column("relative")
     return {
         "null": table.totals.null_keys,
         "null_files": without.to_pylist()[:EXAMPLES],
         "repeated": repeated.count,
-        "examples": [[str(key), relative[first], relative[other]] for key, first, other in repeated.examples],
+        "examples": [[str(key), relative(first), relative(other)] for key, first, other in repeated.examples],
     }
 
 

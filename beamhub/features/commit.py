@@ -15,13 +15,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from beamhub import storage
+from beamhub.corpus.shard_list import ShardList
 from beamhub.corpus.shards import Shard
 from beamhub.errors import BeamhubError, TableError
 from beamhub.features.intent import Intent, complete, roll_forward
+from beamhub.features.leftovers import leftovers
 from beamhub.features.lineage import encode_document
 from beamhub.features.manifest import revise
 from beamhub.features.paths import VersionPaths
-from beamhub.features.proposal import Proposal, Results, leftovers, propose
+from beamhub.features.proposal import Proposal, Told, propose
 from beamhub.features.reconcile import Limits, check
 from beamhub.features.roots import Hole, Root, Totals, read_root
 from beamhub.features.state import VersionState
@@ -50,7 +52,7 @@ def commit(
     paths: VersionPaths,
     changes: Sequence[Shard],
     gone: Iterable[str],
-    results: Results,
+    results: Told | None,
     limits: Limits,
     run_id: str,
 ) -> CommitOutcome:
@@ -58,23 +60,26 @@ def commit(
 
     `changes` are the shards whose rows the table lacks; of a corpus file that changed, all of them. They
     replace all that was made of the file before, or nothing where one of them failed and `limits` allow that:
-    then its old rows stay. `results` gives what became of a shard (`VersionState.result`).
+    then its old rows stay. `results` gives what became of a shard; None: what the folder says by now
+    (`VersionState.result`).
 
     Raises BeamhubError when counts or files do not agree, or when another commit came first;
     DeadLetterLimitError; ShardsFailedError. Whatever is raised, the table is unchanged.
     """
     state = _quiet_state(paths)
-    proposal = propose(state, changes, gone, results)
+    proposal = propose(state, ShardList.of(changes), gone, results)
     check(state, proposal, limits)
     rows, ledger = leftovers(state, proposal)
-    if not (proposal.added or proposal.removed or rows or _new_holes(state, proposal)):
+    if not (len(proposal.added) or proposal.removed.any() or rows or _new_holes(state, proposal)):
         return _outcome(state.manifest.root, proposal, committed=False)
-    revision = revise(state.manifest, proposal.removed, proposal.added, proposal.holes, run_id)
-    for name, data in revision.new_parts.items():
+
+    def write(name: str, data: bytes) -> None:
         step("part")
         storage.write_bytes(storage.join(paths.manifest, name), data)
-    _carry_out(paths, Intent(revision.root, proposal.moves, (*rows, *ledger)))
-    return _outcome(revision.root, proposal, committed=True)
+
+    root = revise(state.manifest, proposal.removed, proposal.added, proposal.holes, run_id, write)
+    _carry_out(paths, Intent(root, proposal.moves, (*rows, *ledger)))
+    return _outcome(root, proposal, committed=True)
 
 
 def _quiet_state(paths: VersionPaths) -> VersionState:
@@ -113,5 +118,6 @@ def _new_holes(state: VersionState, proposal: Proposal) -> bool:
 
 
 def _outcome(root: Root, proposal: Proposal, committed: bool) -> CommitOutcome:
-    added = Totals.of(proposal.added)
-    return CommitOutcome(root.generation, committed, root.totals, added, len(proposal.removed), root.holes)
+    return CommitOutcome(
+        root.generation, committed, root.totals, proposal.totals, int(proposal.removed.sum()), root.holes
+    )

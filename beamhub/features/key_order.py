@@ -3,9 +3,9 @@ of keys lie apart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -69,17 +69,18 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def overlapping(ranges: Sequence[tuple[str, str] | None], kind: pa.DataType) -> list[int]:
-    """Places of the ranges that may share a key with another, ascending; all of them where one range is not known."""
-    if any(each is None for each in ranges):
-        return list(range(len(ranges)))
-    known: list[tuple[Key, Key]] = [(a, b) if _is_text(kind) else (int(a), int(b)) for a, b in filter(None, ranges)]
-    found = set()
-    furthest = -1
-    order = sorted(range(len(known)), key=lambda place: known[place])
-    for place in order:
-        if furthest >= 0 and known[place][0] <= known[furthest][1]:
-            found |= {place, furthest}
-        if furthest < 0 or known[place][1] > known[furthest][1]:
-            furthest = place
-    return sorted(found)
+def overlapping(firsts: pa.ChunkedArray, lasts: pa.ChunkedArray, kind: pa.DataType) -> list[int]:
+    """Places of the ranges of keys (as texts) that may share a key with another, ascending; all of them where one is null."""
+    count = len(firsts)
+    if firsts.null_count:
+        return list(range(count))
+    keys = pa.chunked_array([*firsts.chunks, *lasts.chunks], pa.string())
+    if not _is_text(kind):
+        keys = keys.cast(pa.uint64() if pa.types.is_uint64(kind) else pa.int64())
+    ranks = pc.rank(keys, tiebreaker="dense").to_numpy().astype(np.int64)
+    order = np.lexsort((ranks[count:], ranks[:count]))
+    first, last = ranks[:count][order], ranks[count:][order]
+    later = np.flatnonzero(first[1:] <= np.maximum.accumulate(last)[:-1]) + 1
+    # The one before begins no later: it is that which reaches so far, or shares keys with that one too.
+    found: list[int] = np.unique(order[np.concatenate([later, later - 1])]).tolist()
+    return found

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 
 from beamhub import storage
+from beamhub.corpus.shard_list import BLOCK, Ids
 from beamhub.corpus.shards import Shard
 from beamhub.errors import TableError
 from beamhub.features.paths import VersionPaths
+from beamhub.features.shard_index import ShardIndex, numbers_of
 from beamhub.features.steps import step
 
 Outcome = Literal["done", "failed", "stale"]
 
 READERS = 16
 """Threads that fetch small files: what bounds them is latency."""
+_GATHERED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +134,16 @@ def table_to_results(table: pa.Table) -> list[ShardResult]:
 def encode_table(table: pa.Table) -> bytes:
     """The table as an Arrow IPC file; equal tables give equal bytes, however they were chunked."""
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_file(sink, table.schema, options=options) as writer:
-        writer.write_table(table.combine_chunks())
+    write_tables(sink, table.schema, [table.combine_chunks()])
     return bytes(sink.getvalue())
+
+
+def write_tables(sink: Any, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Writes an Arrow IPC file table by table."""
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(sink, schema, options=options) as writer:
+        for table in tables:
+            writer.write_table(table)
 
 
 def decode_table(data: bytes, path: str) -> pa.Table:
@@ -145,18 +155,26 @@ def decode_table(data: bytes, path: str) -> pa.Table:
         raise TableError(f"{path}: not a whole Arrow file ({error}); restore or delete it") from error
 
 
-@dataclass
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the schema's columns; one that came later than the table was written has its default."""
+    columns = [
+        table.column(field.name)
+        if field.name in table.column_names
+        else pa.repeat(pa.scalar(_DEFAULTS.get(field.name), field.type), len(table))
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+_DEFAULTS = {each.name: each.default for each in fields(ShardResult) if each.default is not MISSING}
+
+
+@dataclass(frozen=True)
 class Ledger:
-    """All results that workers left, by ledger file (its whole path)."""
+    """All results that workers left: `table` file by file, and of each of the `files` (its whole path) how many rows."""
 
-    files: dict[str, pa.Table]
-    _rows: dict[str, list[ShardResult]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Sorts the results by shard."""
-        for table in self.files.values():
-            for result in table_to_results(table):
-                self._rows.setdefault(result.shard, []).append(result)
+    table: pa.Table
+    files: Mapping[str, int]
 
     @classmethod
     def read(cls, paths: Iterable[str]) -> Self:
@@ -165,27 +183,50 @@ class Ledger:
 
         def load(path: str) -> pa.Table | None:
             try:
-                return decode_table(storage.read_bytes(path), path)
+                return conform(decode_table(storage.read_bytes(path), path), RESULT_SCHEMA)
             except FileNotFoundError:
                 return None
 
+        files: dict[str, int] = {}
+        blocks: list[pa.Table] = []
+        gathered: list[pa.Table] = []
         names = sorted(paths)
         with ThreadPoolExecutor(READERS) as pool:
-            tables = pool.map(load, names)
-            return cls({name: table for name, table in zip(names, tables, strict=True) if table is not None})
+            for name, table in zip(names, pool.map(load, names), strict=True):
+                if table is None:
+                    continue
+                files[name] = len(table)
+                gathered.append(table)
+                if len(gathered) == _GATHERED:
+                    # Thousands of small tables are slow, and larger than what is in them.
+                    blocks.append(pa.concat_tables(gathered).combine_chunks())
+                    gathered = []
+        return cls(pa.concat_tables([RESULT_SCHEMA.empty_table(), *blocks, *gathered]), files)
+
+    @cached_property
+    def ids(self) -> Ids:
+        """The shard id of each row."""
+        return numbers_of(self.table.column("shard"))
+
+    @cached_property
+    def index(self) -> ShardIndex:
+        """The rows of each shard id."""
+        return ShardIndex(self.ids)
 
     def of(self, shard: str) -> Sequence[ShardResult]:
-        """All results of a shard id, in no order."""
-        return self._rows.get(shard, ())
+        """All results of a shard id, as they were written."""
+        rows = self.index.rows(shard)
+        return table_to_results(self.table.take(rows)) if len(rows) else []
 
     def best(self, shard: str, token: str) -> ShardResult | None:
         """The result of a shard with this token: a done one if there is any."""
         found = [result for result in self.of(shard) if result.token == token]
         return next((result for result in found if result.outcome == "done"), found[-1] if found else None)
 
-    def results(self) -> Iterable[ShardResult]:
+    def results(self) -> Iterator[ShardResult]:
         """All results."""
-        return (result for results in self._rows.values() for result in results)
+        for start in range(0, len(self.table), BLOCK):
+            yield from table_to_results(self.table.slice(start, BLOCK))
 
 
 class LedgerWriter:

@@ -8,28 +8,33 @@ commit costs what changed, and a load some Arrow files, however many partitions 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from beamhub import storage
+from beamhub.corpus.shard_list import Ids, Mask
 from beamhub.errors import TableError
 from beamhub.features.ledger import (
     READERS,
     RESULT_SCHEMA,
     ShardResult,
+    conform,
     decode_table,
     encode_table,
-    results_to_table,
     table_to_results,
 )
 from beamhub.features.paths import VersionPaths
+from beamhub.features.results import Results
 from beamhub.features.roots import Hole, Part, Root, Totals, latest_generation, read_root
+from beamhub.features.shard_index import ShardIndex, numbers_of
 from beamhub.features.steps import step
 
 _NOT_KEPT = ("outcome", "reason", "pending")
@@ -89,99 +94,103 @@ class Manifest:
 
     @cached_property
     def entries(self) -> pa.Table:
-        """One row for each shard (`ENTRY_SCHEMA`), bucket by bucket."""
-        return pa.concat_tables([ENTRY_SCHEMA.empty_table(), *self.tables.values()]).combine_chunks()
+        """One row for each shard (`ENTRY_SCHEMA`), bucket by bucket; what `tables` has, not a copy."""
+        return pa.concat_tables([ENTRY_SCHEMA.empty_table(), *self.tables.values()])
 
     @cached_property
     def ordered(self) -> pa.Table:
         """The entries in the order of the corpus: by relative path, then range."""
-        return self.entries.sort_by(_ORDER)
+        return in_order(self.entries)
 
     @cached_property
     def relatives(self) -> frozenset[str]:
-        """The corpus files that have entries."""
-        return frozenset(pc.unique(self.entries.column("relative")).to_pylist())
+        """The corpus files that rows are here of, as Python objects; `column("relative")` has them without."""
+        return frozenset(pc.unique(self.column("relative")).to_pylist())
 
     @cached_property
-    def _tokens(self) -> Mapping[str, str]:
-        return dict(
-            zip(
-                self.entries.column("shard").to_pylist(),
-                self.entries.column("token").to_pylist(),
-                strict=True,
-            )
-        )
+    def ids(self) -> Ids:
+        """The shard id of each entry."""
+        return numbers_of(self.column("shard"))
 
     @cached_property
-    def _rows(self) -> Mapping[str, int]:
-        return {shard: row for row, shard in enumerate(self._tokens)}
+    def index(self) -> ShardIndex:
+        """The row of each shard id in `entries`."""
+        return ShardIndex(self.ids)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column of `entries`."""
+        return self.entries.column(name)
 
     def token(self, shard: str) -> str | None:
         """The token that a shard id was committed with."""
-        return self._tokens.get(shard)
+        found = self.result(shard)
+        return None if found is None else found.token
 
     def result(self, shard: str) -> ShardResult | None:
         """The entry of a shard id."""
-        row = self._rows.get(shard)
-        return None if row is None else table_to_results(self.entries.slice(row, 1))[0]
-
-    def where(self, column: str, values: Iterable[str]) -> list[ShardResult]:
-        """The entries whose `column` (a string one) is among the values."""
-        wanted = pa.array(list(values), pa.string())
-        return table_to_results(self.entries.filter(pc.is_in(self.entries.column(column), wanted)))
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """The next generation: its root, and the parts that have to be written before it, by name."""
-
-    root: Root
-    new_parts: Mapping[str, bytes]
+        rows = self.index.rows(shard)
+        return table_to_results(self.entries.take(rows))[0] if len(rows) else None
 
 
 def revise(
-    base: Manifest, removed: Collection[str], added: Sequence[ShardResult], holes: Iterable[Hole], run: str
-) -> Revision:
-    """The generation after `base`: without the shard ids `removed`, with `added`.
+    base: Manifest,
+    removed: Mask,
+    added: Results,
+    holes: Iterable[Hole],
+    run: str,
+    write: Callable[[str, bytes], None],
+) -> Root:
+    """The root of the generation after `base`: without the entries `removed`, with `added`.
 
-    Its bytes depend on nothing else but `run`.
+    `write` is given the name and the bytes of each part that is new, one after the other, for all of them would not be held
+    in memory. The bytes depend on nothing else but `run`.
     """
     generation = base.generation + 1
     parts = {part.bucket: part for part in base.root.parts}
-    tables = dict(base.tables)
-    leaving = pa.array(sorted(removed), pa.string())
-    new_parts = {}
-    arriving: dict[str, list[ShardResult]] = {}
-    for result in added:
-        arriving.setdefault(bucket_of(result.file), []).append(result)
-    touched = {bucket_of(entry.file) for entry in base.where("shard", removed)} | set(arriving)
-    for bucket in sorted(touched):
-        old = tables.get(bucket, ENTRY_SCHEMA.empty_table())
-        kept = old.filter(pc.invert(pc.is_in(old.column("shard"), leaving)))
-        new = pa.concat_tables([kept, results_to_table(arriving.get(bucket, ()), ENTRY_SCHEMA)]).sort_by(_ORDER)
-        tables[bucket] = new.combine_chunks()
+    arriving = buckets_of(added.column("file"))
+    totals = []
+    start = 0
+    leaving = {}
+    for bucket, table in base.tables.items():
+        leaving[bucket] = removed[start : start + len(table)]
+        start += len(table)
+    for number, bucket in enumerate("0123456789abcdef"):
+        old = base.tables.get(bucket, ENTRY_SCHEMA.empty_table())
+        places = np.flatnonzero(arriving == number)
+        gone = leaving.get(bucket, np.zeros(0, np.bool_))
+        if not (len(places) or gone.any()):
+            totals.append(Totals.of_table(old))
+            continue
+        new = pa.concat_tables([old.filter(pa.array(~gone)), added.table(places).select(ENTRY_SCHEMA.names)])
+        totals.append(Totals.of_table(new))
         parts.pop(bucket, None)
         if len(new):
-            data = encode_table(new)
-            part = Part(bucket, f"{bucket}-{generation:08d}-{hashlib.sha256(data).hexdigest()[:16]}.arrow")
-            parts[bucket] = part
-            new_parts[part.name] = data
-    entries = pa.concat_tables([ENTRY_SCHEMA.empty_table(), *tables.values()])
+            data = encode_table(in_order(new))
+            parts[bucket] = Part(bucket, f"{bucket}-{generation:08d}-{hashlib.sha256(data).hexdigest()[:16]}.arrow")
+            write(parts[bucket].name, data)
     listed = tuple(parts[bucket] for bucket in sorted(parts))
-    totals = Totals.of_table(entries)
     ordered_holes = tuple(sorted(holes, key=lambda hole: (hole.relative, hole.start)))
-    return Revision(Root(generation, listed, totals, ordered_holes, run), new_parts)
+    return Root(generation, listed, Totals.sum(totals), ordered_holes, run)
+
+
+def in_order(entries: pa.Table) -> pa.Table:
+    """Entries in the order of the corpus: by relative path, then range."""
+    return entries.sort_by(_ORDER)
+
+
+def buckets_of(files: pa.Array) -> npt.NDArray[np.int8]:
+    """The number of each data file's bucket."""
+    folders = pc.replace_substring_regex(files, r"/?[^/]*$", "").dictionary_encode()
+    # There are few folders, or as many as files at most.
+    numbers = np.array([int(bucket_of(f"{name}/"), 16) for name in folders.dictionary.to_pylist()], np.int8)
+    found: npt.NDArray[np.int8] = numbers[folders.indices.to_numpy()]
+    return found
 
 
 def _read_parts(paths: VersionPaths, root: Root) -> dict[str, pa.Table]:
     def load(part: Part) -> pa.Table:
         path = storage.join(paths.manifest, part.name)
-        table = decode_table(storage.read_bytes(path), path)
-        # A column that came later is null for what was committed before.
-        for column in ENTRY_SCHEMA:
-            if column.name not in table.column_names:
-                table = table.append_column(column, pa.nulls(len(table), column.type))
-        return table.select(ENTRY_SCHEMA.names)
+        return conform(decode_table(storage.read_bytes(path), path), ENTRY_SCHEMA)
 
     with ThreadPoolExecutor(READERS) as pool:
         return {part.bucket: table for part, table in zip(root.parts, pool.map(load, root.parts), strict=True)}

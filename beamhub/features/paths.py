@@ -12,6 +12,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from beamhub import storage
 from beamhub.corpus.shards import Shard
 from beamhub.errors import UsageError
@@ -50,6 +53,16 @@ def pending_name(file: str) -> str:
     """Where the replacement named `file` waits for its commit; does not end as data does, so that no reader
     takes it."""
     return f"{META}/pending/{file.rpartition('/')[2]}.pending"
+
+
+def pending_names(files: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """`pending_name` of each."""
+    return pc.replace_substring_regex(files, r"(?s)^(?:.*/)?([^/]*)$", rf"{META}/pending/\1.pending")
+
+
+def dead_names(files: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """`dead_name` of each."""
+    return pc.replace_substring_regex(files, r"(?s)^(?:.*/)?([^/]*)\.[^./]*$", rf"{META}/dead/\1.arrow")
 
 
 def _stem(file: str) -> str:

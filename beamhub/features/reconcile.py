@@ -7,11 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beamhub.corpus.shard_list import Integers, Mask, as_mask, blocks_of
 from beamhub.corpus.shards import WHOLE
 from beamhub.errors import BeamhubError, DeadLetterLimitError, ShardsFailedError
-from beamhub.features.ledger import ShardResult
-from beamhub.features.paths import dead_name, pending_name
+from beamhub.features.file_sizes import NONE
+from beamhub.features.ledger import ShardResult, table_to_results
+from beamhub.features.paths import dead_name, dead_names, pending_name, pending_names
 from beamhub.features.proposal import Proposal
+from beamhub.features.results import Results
 from beamhub.features.roots import Hole, Totals
 from beamhub.features.state import VersionState
 
@@ -31,11 +38,31 @@ class Limits:
 def check(state: VersionState, proposal: Proposal, limits: Limits) -> None:
     """Raises BeamhubError, DeadLetterLimitError or ShardsFailedError where the proposal must not be
     committed."""
-    for result in proposal.added:
-        _check_result(state, result)
+    for place in np.flatnonzero(_look_wrong(state, proposal.added)).tolist():
+        _check_result(state, proposal.added.result(place))
     _check_ranges(state, proposal)
-    _check_dead(state, Totals.of(proposal.added), limits)
+    _check_dead(state, proposal.totals, limits)
     _check_failed(proposal.failed, limits)
+
+
+def _look_wrong(state: VersionState, added: Results) -> Mask:
+    """The results that `_check_result` refuses, found all at once."""
+    read, produced, dead, skipped, size = (
+        added.column(name).to_numpy() for name in ("read", "produced", "dead", "skipped", "bytes")
+    )
+    files, pending = added.column("file"), added.column("pending").to_numpy(zero_copy_only=False)
+    wrong: Mask = read != produced + dead + skipped
+    wrong[~pending] |= state.files.look_up(files.filter(pa.array(~pending))) != size[~pending]
+    wrong[pending] |= state.files.look_up(pending_names(files.filter(pa.array(pending)))) != size[pending]
+    letters = dead > 0
+    wrong[letters] |= state.files.look_up(dead_names(files.filter(pa.array(letters)))) == NONE
+    rows = state.manifest.index.firsts(added.ids)
+    known = np.flatnonzero(rows != NONE)
+    entries = state.manifest.entries.select(["file", "bytes", "checksum"]).take(rows[known])
+    is_listed = as_mask(pc.equal(files.take(known), entries.column("file")))
+    is_listed &= state.files.look_up(entries.column("file")) == entries.column("bytes").to_numpy()
+    wrong[known] |= is_listed & as_mask(pc.not_equal(added.column("checksum").take(known), entries.column("checksum")))
+    return wrong
 
 
 def _check_result(state: VersionState, result: ShardResult) -> None:
@@ -47,20 +74,21 @@ def _check_result(state: VersionState, result: ShardResult) -> None:
             "run again"
         )
     name = pending_name(result.file) if result.pending else result.file
-    if state.sizes.get(name) != result.bytes:
+    size = state.files.get(name)
+    if size != result.bytes:
         raise BeamhubError(
-            f"{what}: {state.paths.path(name)} has {state.sizes.get(name, 'no')} bytes, the ledger says "
+            f"{what}: {state.paths.path(name)} has {'no' if size is None else size} bytes, the ledger says "
             f"{result.bytes}; "
             "nothing was committed: run again"
         )
-    if result.dead and dead_name(result.file) not in state.sizes:
+    if result.dead and dead_name(result.file) not in state.files:
         raise BeamhubError(
             f"{what}: its {result.dead} dead letters are not in {state.paths.path(dead_name(result.file))}; "
             "nothing was "
             f"committed: delete {state.paths.path(name)} and run again"
         )
     entry = state.manifest.result(result.shard)
-    is_listed = entry is not None and entry.file == result.file and state.sizes.get(entry.file) == entry.bytes
+    is_listed = entry is not None and entry.file == result.file and state.files.get(entry.file) == entry.bytes
     if is_listed and entry is not None and entry.checksum != result.checksum:
         raise BeamhubError(
             f"{what}: a replacement may not overwrite {result.file}, which is committed; nothing was "
@@ -70,14 +98,40 @@ def _check_result(state: VersionState, result: ShardResult) -> None:
 
 
 def _check_ranges(state: VersionState, proposal: Proposal) -> None:
-    kept = state.manifest.where("relative", proposal.tokens)
-    files: dict[str, list[ShardResult]] = {}
-    for result in [*proposal.added, *(entry for entry in kept if entry.shard not in proposal.removed)]:
-        files.setdefault(result.relative, []).append(result)
-    for relative, found in files.items():
-        wrong = disagreement(found)
-        if wrong is not None:
-            raise BeamhubError(f"{relative}: {wrong}; nothing was committed: run again, which reads the file whole")
+    """Of files that come in ranges; a whole one replaces all there was of it, so it is alone."""
+    names = proposal.in_ranges
+    entries = state.manifest.entries
+    coming = _group(proposal.added.column("relative"), names)
+    kept = _group(entries.column("relative").filter(pa.array(~proposal.removed)), names)
+    rows = np.flatnonzero(~proposal.removed)
+    for block in blocks_of(np.arange(len(names)), np.arange(len(names))):
+        new = proposal.added.table(np.sort(coming.of(block)))
+        files: dict[str, list[ShardResult]] = {}
+        for result in [*table_to_results(new), *table_to_results(entries.take(rows[kept.of(block)]))]:
+            files.setdefault(result.relative, []).append(result)
+        for relative, found in files.items():
+            wrong = disagreement(found)
+            if wrong is not None:
+                raise BeamhubError(f"{relative}: {wrong}; nothing was committed: run again, which reads the file whole")
+
+
+@dataclass(frozen=True)
+class _Grouped:
+    """Places sorted by the number of their group."""
+
+    groups: Integers
+    places: Integers
+
+    def of(self, groups: Integers) -> Integers:
+        """Places of consecutive groups."""
+        start, stop = np.searchsorted(self.groups, [groups[0], groups[-1] + 1])
+        return self.places[start:stop]
+
+
+def _group(column: pa.Array | pa.ChunkedArray, names: pa.Array) -> _Grouped:
+    groups = pc.fill_null(pc.index_in(column, names), NONE).to_numpy()
+    places = np.argsort(groups, kind="stable")
+    return _Grouped(groups[places], places)
 
 
 def disagreement(ranges: Iterable[ShardResult]) -> str | None:

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from beamhub import storage
 from beamhub.errors import TableError
-from beamhub.features.ledger import ShardResult
 from beamhub.features.lineage import encode_document, read_document
 from beamhub.features.paths import FORMAT_VERSION, VersionPaths
 
@@ -34,17 +33,20 @@ class Totals:
     bytes: int = 0
 
     @classmethod
-    def of(cls, results: Iterable[ShardResult]) -> Self:
-        """Sums results."""
-        found = list(results)
-        names = [field.name for field in fields(cls) if field.name != "shards"]
-        return cls(len(found), **{name: sum(getattr(result, name) for result in found) for name in names})
+    def of_table(cls, entries: pa.Table) -> Self:
+        """Sums a manifest's entries, or results."""
+        return cls(len(entries), **{name: pc.sum(entries.column(name)).as_py() or 0 for name in cls.names()})
 
     @classmethod
-    def of_table(cls, entries: pa.Table) -> Self:
-        """Sums a manifest's entries."""
-        names = [field.name for field in fields(cls) if field.name != "shards"]
-        return cls(len(entries), **{name: pc.sum(entries.column(name)).as_py() or 0 for name in names})
+    def names(cls) -> list[str]:
+        """The columns that are summed."""
+        return [field.name for field in fields(cls) if field.name != "shards"]
+
+    @classmethod
+    def sum(cls, parts: Iterable[Totals]) -> Self:
+        """Sums sums."""
+        every = list(parts)
+        return cls(**{field.name: sum(getattr(part, field.name) for part in every) for field in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,19 +6,25 @@ knows (its worker died before the ledger was written).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Self
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from beamhub import storage
+from beamhub.corpus.shard_list import Mask, ShardList, as_mask
 from beamhub.corpus.shards import Shard
 from beamhub.errors import TableError
+from beamhub.features.file_sizes import FileSizes
 from beamhub.features.formats import FORMATS, format_of
+from beamhub.features.found import Found, find
 from beamhub.features.ledger import READERS, Ledger, ShardResult
 from beamhub.features.manifest import Manifest
-from beamhub.features.paths import META, VersionPaths, parse_name, pending_name
+from beamhub.features.paths import META, VersionPaths, parse_name, pending_name, pending_names
 from beamhub.features.roots import latest_generation
 
 _ATTEMPTS = 5
@@ -30,13 +36,14 @@ Standing = Literal["done", "failed", "stale", "missing"]
 class VersionState:
     """A snapshot.
 
-    `manifest` is an empty one before the first commit; `sizes` has the bytes of every file, by name.
+    `manifest` is an empty one before the first commit; `files` are all files that are there. What is asked of one shard is
+    answered here; of many, `find` answers the same all at once.
     """
 
     paths: VersionPaths
     manifest: Manifest
     ledger: Ledger
-    sizes: Mapping[str, int]
+    files: FileSizes
     recovered: Mapping[tuple[str, str], ShardResult]
 
     @classmethod
@@ -47,21 +54,28 @@ class VersionState:
         """
         for _ in range(_ATTEMPTS):
             manifest = Manifest.load(paths) or Manifest.empty()
-            sizes = {paths.name(file.path): file.size for file in storage.list_files(paths.root)}
+            files = FileSizes.of((paths.name(file.path), file.size) for file in storage.walk(paths.root))
             # A commit in between has moved and deleted what the manifest at hand speaks of.
             if latest_generation(paths) == manifest.generation:
                 break
         else:
             raise TableError(f"{paths.root}: commits follow each other too fast to read it; try again")
-        prefix = f"{META}/ledger/"
-        ledger = Ledger.read(paths.path(name) for name in sizes if name.startswith(prefix))
-        return cls(paths, manifest, ledger, sizes, _recover(paths, manifest, ledger, sizes))
+        noted = files.names.filter(pc.starts_with(files.names, f"{META}/ledger/")).to_pylist()
+        ledger = Ledger.read(map(paths.path, noted))
+        recovered = _recover(paths, manifest, ledger, files)
+        # What it took to read and sort is as much as what is kept.
+        pa.default_memory_pool().release_unused()
+        return cls(paths, manifest, ledger, files, recovered)
+
+    def find(self, shards: ShardList) -> Found:
+        """What became of each of many shards."""
+        return find(self, shards)
 
     def committed(self, shard: Shard) -> bool:
         """Whether the manifest has the shard with its present token, and the file is there with the size it
         says."""
-        row = self._committed.get(shard.id)
-        return row is not None and row[0] == shard.token and self.sizes.get(row[1]) == row[2]
+        entry = self.manifest.result(shard.id)
+        return entry is not None and entry.token == shard.token and self.files.get(entry.file) == entry.bytes
 
     def done(self, shard: Shard) -> ShardResult | None:
         """The result of a shard that need not be computed: committed, or finished and waiting for a commit."""
@@ -95,41 +109,36 @@ class VersionState:
 
     def waits(self, shard: Shard) -> bool:
         """Whether the shard's file has to wait in `pending/`: the manifest has rows of the same corpus file."""
-        return shard.relative in self.manifest.relatives
+        return bool(pc.any(pc.equal(self.manifest.column("relative"), shard.relative)).as_py())
+
+    def waiting(self, shards: ShardList) -> Mask:
+        """`waits` of many shards."""
+        return as_mask(pc.is_in(shards.relative, self.manifest.column("relative")))
 
     @cached_property
     def relatives(self) -> frozenset[str]:
         """The corpus files that rows are here of, committed or not."""
-        known = {result.relative for result in self.ledger.results()}
-        return self.manifest.relatives | known | {result.relative for result in self.recovered.values()}
-
-    def uncommitted(self) -> Iterable[ShardResult]:
-        """All results that ledger and footers know, of any token and outcome."""
-        yield from self.ledger.results()
-        yield from self.recovered.values()
+        known = pc.unique(self.ledger.table.column("relative")).to_pylist()
+        return self.manifest.relatives.union(known, (result.relative for result in self.recovered.values()))
 
     def located(self, result: ShardResult) -> ShardResult | None:
         """The result with `pending` as its file lies now; None when there is no such file of the right size."""
         places = {False: result.file, True: pending_name(result.file)}
         for pending in (result.pending, not result.pending):
-            if self.sizes.get(places[pending]) == result.bytes:
+            if self.files.get(places[pending]) == result.bytes:
                 return replace(result, pending=pending)
         return None
 
-    @cached_property
-    def _committed(self) -> Mapping[str, tuple[str, str, int]]:
-        columns = [self.manifest.entries.column(name).to_pylist() for name in ("shard", "token", "file", "bytes")]
-        return {shard: (token, file, size) for shard, token, file, size in zip(*columns, strict=True)}
-
 
 def _recover(
-    paths: VersionPaths, manifest: Manifest, ledger: Ledger, sizes: Mapping[str, int]
+    paths: VersionPaths, manifest: Manifest, ledger: Ledger, files: FileSizes
 ) -> dict[tuple[str, str], ShardResult]:
     """Results of the data files that neither manifest nor ledger knows, by shard id and token."""
-    files = manifest.entries.column("file").to_pylist()
-    files += [result.file for result in ledger.results()]
-    known = set(files) | {pending_name(file) for file in files}
-    unknown = [name for name in sizes if name not in known and _is_data(name)]
+    known = manifest.column("file"), ledger.table.column("file")
+    strange = files.others(*known)
+    if pc.any(pc.starts_with(strange, f"{META}/pending/")).as_py():
+        strange = files.others(*known, *map(pending_names, known))
+    unknown = [name for name in strange.to_pylist() if _is_data(name)]
     with ThreadPoolExecutor(READERS) as pool:
         results = pool.map(lambda name: _read_footer(paths, name), unknown)
         return {(result.shard, result.token): result for result in results if result is not None}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from beamhub import storage
 from beamhub.errors import TableError
@@ -27,7 +28,7 @@ from beamhub.features.grouping import ROWS
 from beamhub.features.key_order import overlapping
 from beamhub.features.keys import RepeatedKeys, repeated_keys
 from beamhub.features.lineage import read_document
-from beamhub.features.manifest import Manifest
+from beamhub.features.manifest import Manifest, in_order
 from beamhub.features.paths import META, VersionPaths, current_path, dead_name
 from beamhub.features.roots import Hole, Totals, latest_generation
 
@@ -86,7 +87,7 @@ class FeatureTable:
     def schema(self) -> pa.Schema:
         """The columns. Raises TableError when the table has no file."""
         with self._unchanged():
-            return self._format.schema(self.paths, self.files[0])
+            return self._format.schema(self.paths, self._first)
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -174,7 +175,7 @@ class FeatureTable:
     def dead_letters(self) -> pa.Table:
         """The records that could not be processed (`dead.DEAD_SCHEMA`)."""
         entries = self.manifest.ordered
-        dead = entries.filter(pa.compute.greater(entries.column("dead"), 0))
+        dead = entries.filter(pc.greater(entries.column("dead"), 0))
         with self._unchanged():
             return read_dead(self.paths, [dead_name(file) for file in dead.column("file").to_pylist()])
 
@@ -184,19 +185,24 @@ class FeatureTable:
         Only files whose keys do not increase, or reach into another file's, are read.
         """
         kind = self._select(["key"]).field("key").type
-        entries = self.manifest.ordered
-        bounds = zip(entries.column("first_key").to_pylist(), entries.column("last_key").to_pylist(), strict=True)
-        places = overlapping([None if first is None else (first, last) for first, last in bounds], kind)
-        rows = entries.column("rows").to_numpy()[places].sum()
-        files = [self.files[place] for place in places]
+        places = overlapping(self.manifest.column("first_key"), self.manifest.column("last_key"), kind)
+        entries = in_order(self.manifest.entries.take(pa.array(places, pa.int64())))
+        rows = entries.column("rows").to_numpy().sum()
+        files = [self.paths.path(name) for name in entries.column("file").to_pylist()]
         with self._unchanged():
             return repeated_keys(files, lambda file: self._format.read_keys(file, self.schema), int(rows))
 
     @cached_property
     def _format(self) -> TableFormat:
-        if not self.files:
+        return format_of(self._first)
+
+    @property
+    def _first(self) -> str:
+        if not self.totals.shards:
             raise TableError(f"{self.path}: the table has no files, for all its input is gone; add some and run again")
-        return format_of(self.files[0])
+        relative = self.manifest.column("relative")
+        first = in_order(self.manifest.entries.filter(pc.equal(relative, pc.min(relative))))
+        return self.paths.path(first.column("file")[0].as_py())
 
     def _select(self, columns: Sequence[str] | None) -> pa.Schema:
         for name in columns or ():
