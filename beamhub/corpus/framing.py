@@ -101,6 +101,11 @@ class Frames:
     offsets: Offsets
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the frames."""
+        return self.end - int(self.offsets[0]) if self.records else 0
+
+    @property
     def end(self) -> int:
         """Where the last one's frame ends in the uncompressed stream; 0 for none."""
         return int(self.offsets[-1]) + len(self.records[-1]) + FRAME_BYTES if self.records else 0
@@ -125,7 +130,8 @@ class FrameReader:
         self._buffer = b""
         self._base = start
         self._position = 0
-        self._length_checks = _LengthChecks()
+        # The masked checksum of each length met so far.
+        self._length_checks: dict[int, int] = {}
 
     @property
     def offset(self) -> int:
@@ -173,7 +179,11 @@ class FrameReader:
                 needed = HEADER_BYTES
                 break
             length, check = unpack(buffer, position)
-            if checks[length] != check:
+            try:
+                known = checks[length]
+            except KeyError:
+                known = checks[length] = _masked(_LENGTH.pack(length))
+            if known != check:
                 if self._is_past(base + position):
                     break
                 raise self._damaged(base + position, "length")
@@ -230,11 +240,3 @@ class FrameReader:
         return DamagedFrameError(
             offset, f"{self._path}: the {part} of the record at byte {offset} is not what was written; {_MEND}"
         )
-
-
-class _LengthChecks(dict[int, int]):
-    """The masked checksum of each length met so far."""
-
-    def __missing__(self, length: int) -> int:
-        check = self[length] = _masked(_LENGTH.pack(length))
-        return check

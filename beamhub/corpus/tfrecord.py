@@ -42,13 +42,15 @@ class _Examples(Stretch):
 
     @property
     def nbytes(self) -> int:
-        return sum(map(len, self.frames.records))
+        return self.frames.nbytes
 
     @property
     def reached(self) -> float:
         return min(1.0, (self.frames.end * self.density - self.shard.start) / max(1, self.shard.size))
 
     def cut(self, start: int, rows: int) -> _Examples:
+        if rows == self.rows:
+            return self
         end = start + rows
         return replace(self, frames=Frames(self.frames.records[start:end], self.frames.offsets[start:end]))
 
