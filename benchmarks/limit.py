@@ -114,29 +114,37 @@ def parquet_tensor(name: str, column: Any) -> Any:
 
 
 def tfrecord_batches(path: str, size: int) -> Iterator[tuple[Any, Any]]:
-    # In Python: 15 to 25 % more rows a second than tf.data.TFRecordDataset, of which three variants were tried.
-    unpack, checksum = struct.Struct("<QI").unpack_from, google_crc32c.value
+    # In Python: 15 to 25 % more rows a second than tf.data.TFRecordDataset, of which three variants were tried. Checksums
+    # of a block are compared at once.
+    unpack = struct.Struct("<Q").unpack_from
     buffer, position, records = b"", 0, []
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             buffer, position = buffer[position:] + block, 0
+            cut, ends = [], []
             while position + 12 <= len(buffer):
-                length, _ = unpack(buffer, position)
-                stop = position + 16 + length
+                stop = position + 16 + unpack(buffer, position)[0]
                 if stop > len(buffer):
                     break
-                record = buffer[position + 12 : stop - 4]
-                crc = checksum(record)
-                masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-                if masked.to_bytes(4, "little") != buffer[stop - 4 : stop]:
-                    raise ValueError(f"{path}: damaged")
-                records.append(record)
+                cut.append(buffer[position + 12 : stop - 4])
+                ends.append(stop)
                 position = stop
-                if len(records) == size:
-                    yield None, records
-                    records = []
+            if not intact(buffer, cut, ends):
+                raise ValueError(f"{path}: damaged")
+            records += cut
+            while len(records) >= size:
+                yield None, records[:size]
+                records = records[size:]
     if records:
         yield None, records
+
+
+def intact(buffer: bytes, records: list[bytes], ends: list[int]) -> bool:
+    if not records:
+        return True
+    stored = np.frombuffer(buffer, np.uint8)[np.array(ends)[:, None] + np.arange(-4, 0)].view("<u4").ravel()
+    crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, len(records))
+    return bool(np.all(((crcs >> 15) | (crcs << 17)) + np.uint32(0xA282EAD8) == stored))
 
 
 def parser(function: Any, column: str) -> Any:
