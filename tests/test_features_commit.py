@@ -214,45 +214,6 @@ def test_lost_dead_letters_are_refused(tmp_path: Path) -> None:
         commit(paths, [shard], [], lambda _: result, ALL, "run")
 
 
-def test_overlapping_ranges_are_refused(tmp_path: Path) -> None:
-    run(tmp_path, {"a": File("a1", (1, 2, 3, 4), split=2)})
-    paths = VersionPaths(str(tmp_path), VERSION)
-    middle = replace(shards_of({"a": File("a1", (1, 2, 3, 4))})[0], start=1, end=3)
-    result = compute(paths, middle, (2, 3), pending=True)
-    with pytest.raises(BeamhubError, match="overlap, so rows would be doubled"):
-        commit(paths, [middle], [], lambda _: result, ALL, "run")
-    assert values(tmp_path) == [1, 2, 3, 4]
-
-
-def test_ranges_behind_one_that_failed_wait_for_it(tmp_path: Path) -> None:
-    """Whose the records of a range are is known from the file's start on only, where a format leaves that open."""
-    corpus = {"a": File("a1", (1, 2, 3, 4, 5, 6), split=2), "b": B}
-    paths = VersionPaths(str(tmp_path), VERSION)
-    shards = shards_of(corpus)
-    results = {shard.id: compute(paths, shard, values_of(corpus, shard)) for shard in shards if shard.start != 2}
-    told = {
-        shard.id: replace(results[shard.id], begins=shard.start, ends=shard.end)
-        for shard in shards
-        if shard.relative == "a" and shard.start != 2
-    }
-
-    def commit_with(failed: int) -> None:
-        limits = Limits(1.0, None, failed)
-        commit(paths, shards, [], lambda shard: (results | told).get(shard.id), limits, "run")
-
-    with pytest.raises(ShardsFailedError, match="3 shards failed"):
-        commit_with(1)
-    commit_with(3)
-    assert values(tmp_path) == list(B.values)
-
-
-def test_a_file_that_was_done_again_whole_replaces_its_ranges(tmp_path: Path) -> None:
-    run(tmp_path, {"a": File("a1", (1, 2, 3, 4), split=2), "b": B})
-    run(tmp_path, {"a": File("a1", (1, 2, 3, 4)), "b": B})
-    assert values(tmp_path) == [1, 2, 3, 4, *B.values]
-    assert len(data_files(tmp_path)) == 2
-
-
 def test_committed_file_is_not_overwritten_by_other_bytes(tmp_path: Path) -> None:
     run(tmp_path, {"a": A})
     paths = VersionPaths(str(tmp_path), VERSION)

@@ -1,0 +1,65 @@
+"""Commits of files that were done in ranges."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import beamhub.features.table as tables
+from beamhub.errors import BeamhubError, ShardsFailedError
+from beamhub.features.commit import commit
+from beamhub.features.paths import VersionPaths
+from beamhub.features.reconcile import Limits
+from tests.features_job import VERSION, File, compute, run, shards_of, tree, values_of
+
+ALL = Limits(max_dead_fraction=1.0)
+B = File("b1", (4, 5))
+
+
+def values(out: Path) -> list[int]:
+    return list(tables.open(str(out)).to_numpy("value"))
+
+
+def data_files(out: Path) -> set[str]:
+    return {name for name in tree(out) if name.endswith(".parquet")}
+
+
+def test_overlapping_ranges_are_refused(tmp_path: Path) -> None:
+    run(tmp_path, {"a": File("a1", (1, 2, 3, 4), split=2)})
+    paths = VersionPaths(str(tmp_path), VERSION)
+    middle = replace(shards_of({"a": File("a1", (1, 2, 3, 4))})[0], start=1, end=3)
+    result = compute(paths, middle, (2, 3), pending=True)
+    with pytest.raises(BeamhubError, match="overlap, so rows would be doubled"):
+        commit(paths, [middle], [], lambda _: result, ALL, "run")
+    assert values(tmp_path) == [1, 2, 3, 4]
+
+
+def test_ranges_behind_one_that_failed_wait_for_it(tmp_path: Path) -> None:
+    """Whose the records of a range are is known from the file's start on only, where a format leaves that open."""
+    corpus = {"a": File("a1", (1, 2, 3, 4, 5, 6), split=2), "b": B}
+    paths = VersionPaths(str(tmp_path), VERSION)
+    shards = shards_of(corpus)
+    results = {shard.id: compute(paths, shard, values_of(corpus, shard)) for shard in shards if shard.start != 2}
+    told = {
+        shard.id: replace(results[shard.id], begins=shard.start, ends=shard.end)
+        for shard in shards
+        if shard.relative == "a" and shard.start != 2
+    }
+
+    def commit_with(failed: int) -> None:
+        limits = Limits(1.0, None, failed)
+        commit(paths, shards, [], lambda shard: (results | told).get(shard.id), limits, "run")
+
+    with pytest.raises(ShardsFailedError, match="3 shards failed"):
+        commit_with(1)
+    commit_with(3)
+    assert values(tmp_path) == list(B.values)
+
+
+def test_a_file_that_was_done_again_whole_replaces_its_ranges(tmp_path: Path) -> None:
+    run(tmp_path, {"a": File("a1", (1, 2, 3, 4), split=2), "b": B})
+    run(tmp_path, {"a": File("a1", (1, 2, 3, 4)), "b": B})
+    assert values(tmp_path) == [1, 2, 3, 4, *B.values]
+    assert len(data_files(tmp_path)) == 2
