@@ -1,6 +1,6 @@
 """How long a job takes that has nothing to do, for 10,000 shards, imports left out.
 
-    python benchmarks/replan.py [SHARDS]
+    python -m benchmarks.replan [SHARDS]
 
 Makes a corpus of small files, runs the job once, then five times more, and prints the median of those.
 """
