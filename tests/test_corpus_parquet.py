@@ -15,7 +15,6 @@ from beamhub.corpus.payload import payload
 from beamhub.corpus.shards import Chunk, Shard
 from beamhub.errors import CorpusError, UsageError
 from tests.corpora import columns, read
-from tests.shared import shared
 
 
 def write(path: Path, data: dict[str, Any], **options: Any) -> str:
@@ -295,15 +294,3 @@ def test_an_error_of_the_file_system_is_not_taken_for_damage(tmp_path: Path) -> 
 
     with pytest.raises(ConnectionError):
         chunks.throw(ConnectionError("lost"))
-
-
-@pytest.mark.shared
-def test_real_taxi_trips() -> None:
-    path = shared("data/chicago_taxi/parquet/data.parquet")
-    corpus = list_corpus(path)
-    expected = pq.read_table(path)
-
-    chunks = read(corpus, infer_schema(corpus), rows=777)
-
-    assert sum(chunk.rows for chunk in chunks) == 10_000
-    assert columns(chunks) == expected.to_pydict()

@@ -30,6 +30,13 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save(tmp_path_factory.mktemp("module"), lambda x: {"y": 3.0 * x}, spec)
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the corpus's one file is to be."""
+    (tmp_path / "corpus").mkdir()
+    return tmp_path / "corpus" / "file.tfrecord"
+
+
 def vectors(rows: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(rows, WIDTH)).astype(np.float32)
 
@@ -58,10 +65,8 @@ def shards_in(out: Path) -> list[tuple[int, int]]:
 @pytest.mark.parametrize(
     "mode", [[], ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]], ids=["memory", "processes"]
 )
-def test_a_large_file_is_done_in_ranges(module: str, mode: list[str], tmp_path: Path) -> None:
+def test_a_large_file_is_done_in_ranges(module: str, mode: list[str], tmp_path: Path, path: Path) -> None:
     values = vectors(5000)
-    path = tmp_path / "corpus" / "file.tfrecord"
-    path.parent.mkdir()
     write_tfrecord(path, records_of(values))
 
     said = succeed("embed", *flags(module, path, tmp_path / "out", "--split-bytes=40000", *mode))
@@ -74,7 +79,9 @@ def test_a_large_file_is_done_in_ranges(module: str, mode: list[str], tmp_path: 
     assert f"{len(ranges)} done" in succeed("status", tmp_path / "out")
 
 
-def test_a_file_whose_ranges_disagree_is_done_again_whole_in_the_same_run(module: str, tmp_path: Path) -> None:
+def test_a_file_whose_ranges_disagree_is_done_again_whole_in_the_same_run(
+    module: str, tmp_path: Path, path: Path
+) -> None:
     """Given records one of which is a TFRecord file itself, longer than a range and of records that the module takes, when
     the file is read in ranges, then the table has the outer records alone, and no file of a range is left."""
     inner = io.BytesIO()
@@ -82,8 +89,6 @@ def test_a_file_whose_ranges_disagree_is_done_again_whole_in_the_same_run(module
     values = vectors(1000)
     records = records_of(values)
     records[500] = example(id=[500], x=[float(v) for v in values[500]], blob=[inner.getvalue()])
-    path = tmp_path / "corpus" / "file.tfrecord"
-    path.parent.mkdir()
     write_tfrecord(path, records)
     out = tmp_path / "out"
 
@@ -96,15 +101,13 @@ def test_a_file_whose_ranges_disagree_is_done_again_whole_in_the_same_run(module
     assert "1 done" in succeed("status", out)
 
 
-def test_ranges_that_disagreed_before_the_job_died_are_done_again(module: str, tmp_path: Path) -> None:
+def test_ranges_that_disagreed_before_the_job_died_are_done_again(module: str, tmp_path: Path, path: Path) -> None:
     """Given a job that died between its ranges and its commit, when it is run again, then the file is done whole."""
     inner = io.BytesIO()
     write_records(inner, records_of(vectors(2000, seed=1)))
     values = vectors(100)
     records = records_of(values)
     records[50] = example(id=[50], x=[float(v) for v in values[50]], blob=[inner.getvalue()])
-    path = tmp_path / "corpus" / "file.tfrecord"
-    path.parent.mkdir()
     write_tfrecord(path, records)
     out = tmp_path / "out"
     job = EmbedJob(module=module, corpus=str(path), out=str(out), key="id", input=("x",), split_bytes=20000)
@@ -119,9 +122,7 @@ def test_ranges_that_disagreed_before_the_job_died_are_done_again(module: str, t
     check(out, values)
 
 
-def test_a_damaged_record_fails_the_file_and_says_where(module: str, tmp_path: Path) -> None:
-    path = tmp_path / "corpus" / "file.tfrecord"
-    path.parent.mkdir()
+def test_a_damaged_record_fails_the_file_and_says_where(module: str, tmp_path: Path, path: Path) -> None:
     write_tfrecord(path, records_of(vectors(3000)))
     data = bytearray(path.read_bytes())
     data[len(data) * 2 // 3] ^= 1
@@ -133,9 +134,7 @@ def test_a_damaged_record_fails_the_file_and_says_where(module: str, tmp_path: P
     assert "is not what was written" in error
 
 
-def test_the_first_run_settles_how_files_are_cut(module: str, tmp_path: Path) -> None:
-    path = tmp_path / "corpus" / "file.tfrecord"
-    path.parent.mkdir()
+def test_the_first_run_settles_how_files_are_cut(module: str, tmp_path: Path, path: Path) -> None:
     write_tfrecord(path, records_of(vectors(1000)))
     succeed("embed", *flags(module, path, tmp_path / "out", "--split-bytes=20000"))
 
@@ -145,9 +144,7 @@ def test_the_first_run_settles_how_files_are_cut(module: str, tmp_path: Path) ->
     assert "begun with 20000" in error
 
 
-def test_the_rows_of_a_changed_file_replace_those_of_its_ranges(module: str, tmp_path: Path) -> None:
-    path = tmp_path / "corpus" / "file.tfrecord"
-    path.parent.mkdir()
+def test_the_rows_of_a_changed_file_replace_those_of_its_ranges(module: str, tmp_path: Path, path: Path) -> None:
     write_tfrecord(path, records_of(vectors(1000)))
     succeed("embed", *flags(module, path, tmp_path / "out", "--split-bytes=20000"))
     fewer = vectors(300, seed=2)
