@@ -94,7 +94,8 @@ class _Watch(threading.Thread):
                 each.kill()
 
     def stop(self) -> None:
-        """Ends what the command left running: daemons of a cluster that nobody shut down."""
+        """Ends what the command left running, and waits for it: daemons of a cluster that nobody shut down."""
         self._done.set()
         self.join()
         self._kill()
+        psutil.wait_procs([each for each in self._seen.values() if each.pid != self._root.pid], timeout=30)
