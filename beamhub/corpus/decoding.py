@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from beamhub.corpus.columns import invalid_text, is_list, is_text, without_columns
 from beamhub.corpus.framing import Frames
+from beamhub.corpus.parsing import Parser
 from beamhub.corpus.shards import Chunk, Unread
 from beamhub.errors import CorpusError
 
@@ -29,15 +30,23 @@ class ExampleDecoder:
     make one for each thread.
     """
 
-    def __init__(self, schema: pa.Schema) -> None:
-        """Raises CorpusError for a column of a type that `tf.Example` cannot hold."""
+    def __init__(self, schema: pa.Schema, tensors: Collection[str] = ()) -> None:
+        """`tensors` are columns for which `Chunk.tensors` will do.
+
+        Raises CorpusError for a column of a type that `tf.Example` cannot hold.
+        """
         self._schema = schema.remove_metadata()
+        self._parser = Parser.of(self._schema, tensors)
         self._declared = _declare(schema)
         self._decoder = _decoder(self._declared)
 
     def decode(self, frames: Frames) -> Chunk:
         """The chunk of these records; their addresses are the offsets of their frames."""
         records: Sequence[bytes] = frames.records
+        parsed = self._parser and self._parser.parse(frames.records)
+        if parsed:
+            batch, tensors = parsed
+            return Chunk(batch, frames.offsets, records, tensors=tensors)
         if not self._schema.names:
             return Chunk(without_columns(len(records)), frames.offsets, records)
         bad: dict[int, str] = {}
@@ -62,8 +71,11 @@ class ExampleDecoder:
             # A decoder that has failed keeps half a row, and would put it into its next batch.
             self._decoder = _decoder(self._declared)
             if len(records) == 1:
-                bad[first] = _reason(error)
-                return self._decoder.DecodeBatch([])
+                # The parser does not look at other features; nor must it matter whose batch a record is in.
+                reduced = self._parser.reduced(records[0]) if self._parser else []
+                if not reduced:
+                    bad[first] = _reason(error)
+                return self._decoder.DecodeBatch(reduced)
         half = len(records) // 2
         left = self._parse(records[:half], first, bad)
         return pa.concat_batches([left, self._parse(records[half:], first + half, bad)])
@@ -85,17 +97,18 @@ class ExampleDecoder:
 class ExampleDecoders:
     """One `ExampleDecoder` for each thread that decodes."""
 
-    def __init__(self, schema: pa.Schema) -> None:
-        """Raises CorpusError for a column of a type that `tf.Example` cannot hold."""
+    def __init__(self, schema: pa.Schema, tensors: Collection[str] = ()) -> None:
+        """As `ExampleDecoder`'s."""
         self._schema = schema
+        self._tensors = tensors
         self._own = threading.local()
-        self._own.decoder = ExampleDecoder(schema)
+        self._own.decoder = ExampleDecoder(schema, tensors)
 
     def decode(self, frames: Frames) -> Chunk:
         """As `ExampleDecoder.decode`, from any thread."""
         decoder = getattr(self._own, "decoder", None)
         if decoder is None:
-            decoder = self._own.decoder = ExampleDecoder(self._schema)
+            decoder = self._own.decoder = ExampleDecoder(self._schema, self._tensors)
         return decoder.decode(frames)
 
 

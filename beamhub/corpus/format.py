@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import pyarrow as pa
@@ -77,6 +78,17 @@ class FalseStartError(Exception):
         self.offset = offset
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What `CorpusFormat.scan` is asked for, beside columns."""
+
+    records: bool
+    rows: int
+    max_bytes: int
+    behind: int | None
+    tensors: frozenset[str]
+
+
 class CorpusFormat(ABC):
     """A new one is a class with these members, and an entry in `formats.FORMATS`."""
 
@@ -92,20 +104,28 @@ class CorpusFormat(ABC):
         """The columns that can be read, by name and Arrow type. See `formats.infer_schema`."""
 
     def scan(
-        self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int, behind: int | None = None
+        self,
+        shard: Shard,
+        schema: pa.Schema,
+        *,
+        records: bool,
+        rows: int,
+        max_bytes: int,
+        behind: int | None = None,
+        tensors: Collection[str] = (),
     ) -> Scan:
         """The shard's records in order, in stretches of at most `rows` records and about `max_bytes` bytes.
 
         Where the stretches are cut depends on the file, the columns and the two limits only. `records` asks for the
-        serialized records. A file that cannot be read is a CorpusError. An OSError of the file system passes, to be tried
-        again. A FalseStartError asks for another scan, with `behind` its offset.
+        serialized records; `tensors` are columns for which `Chunk.tensors` will do. A file that cannot be read is a
+        CorpusError. An OSError of the file system passes, to be tried again. A FalseStartError asks for another scan, with
+        `behind` its offset.
         """
-        return Scan(self._stretches(shard, schema, records, rows, max_bytes, behind))
+        wanted = Wanted(records, rows, max_bytes, behind, frozenset(tensors))
+        return Scan(self._stretches(shard, schema, wanted))
 
     @abstractmethod
-    def _stretches(
-        self, shard: Shard, schema: pa.Schema, records: bool, rows: int, max_bytes: int, behind: int | None
-    ) -> Generator[Stretch, None, Span | None]:
+    def _stretches(self, shard: Shard, schema: pa.Schema, wanted: Wanted) -> Generator[Stretch, None, Span | None]:
         """What `scan` gives."""
 
     def read(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Chunk]:

@@ -13,6 +13,7 @@ A file may be compressed as a whole: `beamhub.corpus.inflated`.
 from __future__ import annotations
 
 import functools
+import itertools
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import BinaryIO, Protocol
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from beamhub.errors import CorpusError
 
@@ -35,6 +37,11 @@ FRAME_BYTES = HEADER_BYTES + _FOOTER_BYTES
 """What a frame takes beside its data."""
 
 _BLOCK = 1 << 20
+
+_LARGEST_VIEWED = (1 << 31) - 1
+_LONGEST_INLINE = 12
+"""A view of so many bytes holds them itself."""
+
 LARGEST_RECORD = (1 << 31) - 1
 """A protocol buffer ends at 2 GiB, so a longer record is damage (or an attack), not data."""
 
@@ -66,6 +73,26 @@ def masked(crcs: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     return ((crcs >> np.uint32(15)) | (crcs << np.uint32(17))) + np.uint32(_MASK)
 
 
+@functools.cache
+def _length_tables() -> npt.NDArray[np.uint32]:
+    """What each value of each of the low four bytes of a length changes in its checksum, uint32 [4, 256].
+
+    A CRC is affine over bits: those of the bytes that are set, taken one by one, add up by exclusive or.
+    """
+    values = [[google_crc32c.value(_LENGTH.pack(value << 8 * place)) for value in range(256)] for place in range(4)]
+    return np.array(values, np.uint32) ^ np.uint32(google_crc32c.value(bytes(8)))
+
+
+def _length_checks(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+    """The masked checksums of lengths below 4 GiB."""
+    tables = _length_tables()
+    places = lengths.astype("<u4").view(np.uint8).reshape(-1, 4)
+    crcs = np.full(len(lengths), google_crc32c.value(bytes(8)), np.uint32)
+    for place in range(4):
+        crcs ^= tables[place][places[:, place]]
+    return masked(crcs)
+
+
 class DamagedFrameError(CorpusError):
     """Bytes that are no whole frame; `offset` is where it would begin."""
 
@@ -90,8 +117,6 @@ class Readable(Protocol):
 
 Offsets = npt.NDArray[np.int64]
 
-_NOWHERE: Offsets = np.zeros(0, np.int64)
-
 
 @dataclass(frozen=True, slots=True)
 class Frames:
@@ -111,12 +136,26 @@ class Frames:
         return int(self.offsets[-1]) + len(self.records[-1]) + FRAME_BYTES if self.records else 0
 
 
+def _slices(buffer: bytes, starts: Offsets, ends: Offsets) -> list[bytes]:
+    """The parts of a buffer. Arrow makes them in a third of the time of Python's slices, of parts that views refer to."""
+    lengths = ends - starts
+    if not starts.size or len(buffer) > _LARGEST_VIEWED or lengths.min() <= _LONGEST_INLINE:
+        return [buffer[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    # https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout: length, the first four bytes (which
+    # making `bytes` does not look at), which buffer, where in it.
+    views = np.zeros((len(starts), 4), np.int32)
+    views[:, 0] = lengths
+    views[:, 3] = starts
+    parts = pa.Array.from_buffers(pa.binary_view(), len(starts), [None, pa.py_buffer(views), pa.py_buffer(buffer)])
+    made: list[bytes] = parts.to_numpy(zero_copy_only=False).tolist()
+    return made
+
+
 class FrameReader:
     """Reads frames from a stream of uncompressed bytes and verifies every checksum.
 
-    About 0.5 microseconds for a record of 150 bytes, by two means: the loop over records does nothing but cut
-    (the checksums of the data are compared afterwards, a block at a time), and the checksum of a length is
-    computed once for each length that occurs. Memory is one chunk and one block of 1 MiB.
+    The loop over records does nothing but add up lengths; records are cut, and checksums compared, a block at a time. Memory
+    is one chunk and one block of 1 MiB.
     """
 
     def __init__(self, stream: Readable, path: str, start: int = 0, stop: int | None = None) -> None:
@@ -130,8 +169,6 @@ class FrameReader:
         self._buffer = b""
         self._base = start
         self._position = 0
-        # The masked checksum of each length met so far.
-        self._length_checks: dict[int, int] = {}
 
     @property
     def offset(self) -> int:
@@ -168,54 +205,62 @@ class FrameReader:
 
     def _cut(self, records: list[bytes], offsets: list[Offsets], rows: int, limit: int) -> int:
         """Appends the records that are whole in the buffer and end before `limit`; the size of the next, 0 for none."""
-        buffer, base, position = self._buffer, self._base, self._position
-        checks, unpack = self._length_checks, _HEADER.unpack_from
-        end = min(len(buffer), limit - base)
-        cut: list[bytes] = []
-        append = cut.append
-        needed = HEADER_BYTES
-        for _ in range(rows - len(records)):
-            if position + HEADER_BYTES > end:
-                needed = HEADER_BYTES
-                break
-            length, check = unpack(buffer, position)
-            try:
-                known = checks[length]
-            except KeyError:
-                known = checks[length] = _masked(_LENGTH.pack(length))
-            if known != check:
-                if self._is_past(base + position):
-                    break
-                raise self._damaged(base + position, "length")
-            needed = length + FRAME_BYTES
-            if position + needed > end:
-                break
-            append(buffer[position + HEADER_BYTES : position + needed - _FOOTER_BYTES])
-            position += needed
-        else:
-            needed = 0
-        ends = self._position + np.cumsum(np.fromiter(map(len, cut), np.int64, len(cut)) + FRAME_BYTES)
-        starts = base + np.concatenate(([self._position], ends[:-1])) if cut else _NOWHERE
-        if self.stop is not None and self._is_past(base + position):
-            ours = int(np.searchsorted(starts, self.stop))
-            cut, starts, ends = cut[:ours], starts[:ours], ends[:ours]
-            position = int(ends[-1]) if ours else self._position
+        ends = np.array(self._walk(rows - len(records), min(len(self._buffer), limit - self._base)), np.int64)
+        starts = np.concatenate(([self._position], ends[:-1])) if ends.size else ends
+        if self.stop is not None:
+            ours = int(np.searchsorted(starts, self.stop - self._base))
+            starts, ends = starts[:ours], ends[:ours]
+        self._verify_lengths(starts, ends)
+        cut = _slices(self._buffer, starts + HEADER_BYTES, ends - _FOOTER_BYTES)
         self._verify(cut, starts, ends)
         records += cut
-        offsets.append(starts)
-        self._position = position
-        return needed
+        offsets.append(self._base + starts)
+        self._position = int(ends[-1]) if ends.size else self._position
+        return 0 if len(records) == rows or self._is_past(self.offset) else self._needed()
+
+    def _walk(self, rows: int, end: int) -> list[int]:
+        """Where frames end that are whole before `end`, by their lengths alone."""
+        buffer, position, unpack = self._buffer, self._position, _LENGTH.unpack_from
+        stops: list[int] = []
+        append = stops.append
+        last = len(buffer) - HEADER_BYTES
+        for _ in itertools.repeat(None, rows):
+            if position > last:
+                break
+            stop = position + FRAME_BYTES + unpack(buffer, position)[0]
+            if stop > end:
+                break
+            append(stop)
+            position = stop
+        return stops
+
+    def _needed(self) -> int:
+        """The size of the next frame; that of a header where its own is not in the buffer."""
+        if self._position + HEADER_BYTES > len(self._buffer):
+            return HEADER_BYTES
+        length, check = _HEADER.unpack_from(self._buffer, self._position)
+        if _masked(_LENGTH.pack(length)) != check:
+            raise self._damaged(self.offset, "length")
+        return int(length) + FRAME_BYTES
+
+    def _verify_lengths(self, starts: Offsets, ends: Offsets) -> None:
+        checks = _length_checks(ends - starts - FRAME_BYTES)
+        wrong = np.flatnonzero(checks != self._words(starts + _LENGTH.size))
+        if wrong.size:
+            raise self._damaged(self._base + int(starts[wrong[0]]), "length")
 
     def _verify(self, records: list[bytes], starts: Offsets, ends: Offsets) -> None:
-        """Compares the checksums of the data; `ends` are where frames end in the buffer."""
-        if not records:
-            return
-        footers = ends[:, None] + np.arange(-_FOOTER_BYTES, 0)
-        stored = np.frombuffer(self._buffer, np.uint8)[footers].view("<u4").ravel()
+        """Compares the checksums of the data."""
         crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, len(records))
-        wrong = np.flatnonzero(masked(crcs) != stored)
+        wrong = np.flatnonzero(masked(crcs) != self._words(ends - _FOOTER_BYTES))
         if wrong.size:
-            raise self._damaged(int(starts[wrong[0]]), "data")
+            raise self._damaged(self._base + int(starts[wrong[0]]), "data")
+
+    def _words(self, places: Offsets) -> npt.NDArray[np.uint32]:
+        """The 32 bits at some places of the buffer."""
+        quads = np.frombuffer(self._buffer, np.uint8)[places[:, None] + np.arange(4)]
+        words: npt.NDArray[np.uint32] = quads.view("<u4").ravel()
+        return words
 
     def _fill(self, needed: int) -> bool:
         """Reads until the next record is in the buffer; False at the end of the file."""

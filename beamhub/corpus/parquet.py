@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from beamhub.corpus import columns
 from beamhub.corpus.files import opened
-from beamhub.corpus.format import CorpusFormat, Stretch
+from beamhub.corpus.format import CorpusFormat, Stretch, Wanted
 from beamhub.corpus.payload import row_payload
 from beamhub.corpus.shards import WHOLE, Chunk, Shard, Unread
 from beamhub.errors import CorpusError, UsageError
@@ -76,24 +76,22 @@ class ParquetFormat(CorpusFormat):
         with opened(shards[0].path) as source, _parquet(source, shards[0].path) as file:
             return pa.schema(_fields(file.schema_arrow))
 
-    def _stretches(
-        self, shard: Shard, schema: pa.Schema, records: bool, rows: int, max_bytes: int, behind: int | None
-    ) -> Generator[Stretch, None, None]:
+    def _stretches(self, shard: Shard, schema: pa.Schema, wanted: Wanted) -> Generator[Stretch, None, None]:
         """The row groups of the shard. Raises CorpusError for `records`: there are none."""
-        if records:
+        if wanted.records:
             raise CorpusError(f"{shard.path}: Parquet has no serialized records; use a TFRecord corpus, or a column")
         schema = schema.remove_metadata()
         with opened(shard.path) as source, _parquet(source, shard.path) as file:
             _check(schema, file.schema_arrow, shard.path)
             starts = _starts(file.metadata, shard.path)
             groups = _groups(file.metadata, shard, source.seek(0, 2)) if shard.is_range else range(len(starts) - 1)
-            size = _batch_rows(file.metadata, groups, rows, max_bytes)
+            size = _batch_rows(file.metadata, groups, wanted.rows, wanted.max_bytes)
             first = starts[groups.start]
             every = range(first, starts[groups.stop])
             # One thread: several shards are read at once.
             batches = file.iter_batches(size, list(groups), schema.names, use_threads=False)
             for batch in batches if groups else ():
-                for part in _bounded(batch, max_bytes):
+                for part in _bounded(batch, wanted.max_bytes):
                     yield _Rows(part, first, every, schema, shard.path)
                     first += part.num_rows
             if first != starts[groups.stop]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from beamhub.corpus.parsing import Strings
 
 WHOLE = -1
 """The `end` of a shard that reaches to the end of its file."""
@@ -75,13 +77,15 @@ class Chunk:
     where each record is: its row in the file (Parquet) or the offset at which its frame begins (TFRecord; in
     a compressed file the offset in the uncompressed stream). `records` has the serialized records of the rows, only
     where they were asked for or have to be read anyway (TFRecord). `unread` are records of this stretch that could
-    not be parsed; they are in no row.
+    not be parsed; they are in no row. `tensors` has columns that are not in `columns`: those that may come so, where the
+    reader had them so.
     """
 
     columns: pa.RecordBatch
     addresses: npt.NDArray[np.int64]
     records: Sequence[bytes] | None = None
     unread: tuple[Unread, ...] = ()
+    tensors: Mapping[str, Strings] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from beamhub.corpus.decoding import ExampleDecoders
 from beamhub.corpus.files import opened
-from beamhub.corpus.format import CorpusFormat, FalseStartError, Span, Stretch
+from beamhub.corpus.format import CorpusFormat, FalseStartError, Span, Stretch, Wanted
 from beamhub.corpus.framing import DamagedFrameError, FrameReader, Frames, is_framed, write_records
 from beamhub.corpus.headers import find_record
 from beamhub.corpus.inference import sampled_schema
@@ -80,20 +80,18 @@ class TFRecordFormat(CorpusFormat):
         """Looks into 32 files at most and stops after 64 MiB, however few records that is."""
         return sampled_schema(_first_records(shards, sample), declared)
 
-    def _stretches(
-        self, shard: Shard, schema: pa.Schema, records: bool, rows: int, max_bytes: int, behind: int | None
-    ) -> Generator[Stretch, None, Span | None]:
+    def _stretches(self, shard: Shard, schema: pa.Schema, wanted: Wanted) -> Generator[Stretch, None, Span | None]:
         """The serialized records come with every chunk, asked for or not, since they are in memory anyway.
 
         A range owns the records whose frames begin in it; of a compressed file the first range owns all.
         """
-        decoders = ExampleDecoders(schema)
-        with _frames(shard, behind) as reader:
+        decoders = ExampleDecoders(schema, wanted.tensors)
+        with _frames(shard, wanted.behind) as reader:
             if reader is None:
                 return None
             begins = reader.offset
             with _noticing_false_starts(shard):
-                while frames := reader.take(rows, max_bytes):
+                while frames := reader.take(wanted.rows, wanted.max_bytes):
                     yield _Examples(frames, _density(reader), shard, decoders)
             return None if reader.stop is None else (begins, reader.offset)
 

@@ -18,7 +18,8 @@ from beamhub.modules.ragged import Output, Ragged
 from beamhub.modules.reason import reason
 from beamhub.spec import RECORD
 from beamhub.tasks.base import Outputs
-from beamhub.tasks.gather import Array, Feed, gather
+from beamhub.tasks.binding import Binding
+from beamhub.tasks.gather import Array, Feed, StringsFeed, gather
 
 if TYPE_CHECKING:
     from beamhub.modules.loaded import BoundSignature
@@ -45,10 +46,7 @@ class Gathered:
     """The feeds of a batch. `failures` are of the records that cannot be fed."""
 
     def __init__(self, call: Call, batch: Chunk) -> None:
-        self.feeds = [
-            gather(each, _records(batch) if each.column == RECORD else batch.columns.column(each.column))
-            for each in call.bindings
-        ]
+        self.feeds = [_feed(each, batch) for each in call.bindings]
         self.failures: dict[int, Failure] = {}
         for feed in self.feeds:
             for row, problem in feed.problems.items():
@@ -119,8 +117,12 @@ class Caller:
         return outputs
 
 
-def _records(batch: Chunk) -> pa.Array:
-    return pa.array(batch.records, pa.large_binary())
+def _feed(binding: Binding, batch: Chunk) -> Feed:
+    if binding.column in batch.tensors:
+        return StringsFeed(binding, batch.tensors[binding.column])
+    if binding.column == RECORD:
+        return gather(binding, pa.array(batch.records, pa.large_binary()))
+    return gather(binding, batch.columns.column(binding.column))
 
 
 def _rows_in(output: Output) -> int:

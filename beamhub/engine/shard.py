@@ -73,6 +73,12 @@ def needs_records(spec: TableSpec) -> bool:
     return any(binding.column == RECORD for binding in spec.call.bindings)
 
 
+def fed_strings(spec: TableSpec) -> set[str]:
+    """Columns of single strings that are fed and nothing else: no Arrow array is needed of them."""
+    kept = {spec.key, *spec.keep, RECORD}
+    return {each.column for each in spec.call.bindings if each.dtype == "string" and each.shape == ()} - kept
+
+
 def batch_rows(spec: TableSpec) -> int:
     """Records that go through the stages together, where bytes allow: those of one or more calls."""
     size = spec.call.sizes[0]
@@ -92,6 +98,7 @@ def scan(item: WorkItem, spec: TableSpec) -> tuple[Scan, Iterator[Stretch]]:
         rows=size * max(1, 4096 // size),
         max_bytes=CHUNK_BYTES,
         behind=item.behind,
+        tensors=fed_strings(spec),
     )
     return stretches, batches(stretches, size)
 

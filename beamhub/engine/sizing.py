@@ -70,7 +70,7 @@ def _fed(binding: Binding, feed: Feed | None) -> int:
     length = 1 if feed is None else int(feed.lengths.max(initial=0))
     if binding.dtype != "string":
         return np.dtype(binding.dtype).itemsize * length
-    mean = 0 if feed is None else sum(map(len, feed.values)) // max(1, len(feed.lengths))
+    mean = 0 if feed is None else feed.text_bytes // max(1, len(feed.lengths))
     return max(TEXT_BYTES * length, mean)
 
 

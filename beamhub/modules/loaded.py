@@ -166,12 +166,13 @@ class LoadedModule(ABC):
         """`bind` after its checks."""
 
 
-def to_tensors(raw: Mapping[str, npt.NDArray[Any]]) -> Tensors:
-    """Arrays as tensors; text and bytes, also as objects, become strings."""
-    return {
-        name: tf.convert_to_tensor(array, dtype=tf.string if dtype_name(array) == "string" else None)
-        for name, array in raw.items()
-    }
+def to_tensors(raw: Mapping[str, npt.NDArray[Any] | tf.Tensor]) -> Tensors:
+    """Arrays as tensors; text and bytes, also as objects, become strings. Tensors stay as they are."""
+    return {name: each if tf.is_tensor(each) else _to_tensor(each) for name, each in raw.items()}
+
+
+def _to_tensor(array: npt.NDArray[Any]) -> tf.Tensor:
+    return tf.convert_to_tensor(array, dtype=tf.string if dtype_name(array) == "string" else None)
 
 
 def static_shape(shape: tf.TensorShape) -> Shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beamhub.corpus.parsing import Strings
 from beamhub.tasks.binding import Binding
 from beamhub.tasks.columns import is_bytes, is_list
 
@@ -18,37 +20,25 @@ Array = npt.NDArray[Any]
 
 
 @dataclass
-class Feed:
+class Feed(ABC):
     """The values of one input for some records.
 
-    `values` is flat; record i has `lengths[i]` of them from `starts[i]` on. `problems` tells what is wrong with a record
-    (row number to reason); such a record must not be taken.
+    Record i has `lengths[i]` of them. `problems` tells what is wrong with a record (row number to reason); such a record must
+    not be taken.
     """
 
     binding: Binding
-    values: Array
-    starts: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     problems: dict[int, str] = field(default_factory=dict)
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Array:
-        """The tensor of some records, [len(rows), *shape]; their lengths must be equal."""
-        length = int(self.lengths[rows[0]])
-        if len(rows) == rows[-1] - rows[0] + 1 and np.all(np.diff(rows) == 1) and self._contiguous(rows, length):
-            start = int(self.starts[rows[0]])
-            flat = self.values[start : start + len(rows) * length]
-        else:
-            flat = self.values[self.starts[rows][:, None] + np.arange(length)]
-        return flat.reshape(len(rows), *self.shape(length))
+    @abstractmethod
+    def take(self, rows: npt.NDArray[np.int64]) -> Any:
+        """The array or tensor of some records, [len(rows), *shape]; their lengths must be equal."""
 
-    def _contiguous(self, rows: npt.NDArray[np.int64], length: int) -> bool:
-        return int(self.starts[rows[-1]]) - int(self.starts[rows[0]]) == (len(rows) - 1) * length
-
-    def shape(self, length: int) -> tuple[int, ...]:
-        """The shape of a record with that many values."""
-        wanted = self.binding.shape or ()
-        known = math.prod(size for size in wanted if size is not None)
-        return tuple(length // max(known, 1) if size is None else size for size in wanted)
+    @property
+    @abstractmethod
+    def text_bytes(self) -> int:
+        """Bytes of all its strings."""
 
     @property
     def uniform(self) -> bool:
@@ -56,7 +46,56 @@ class Feed:
         return not self.binding.is_open
 
 
-def gather(binding: Binding, column: pa.Array) -> Feed:
+class StringsFeed(Feed):
+    """Records that are single strings, all of them good."""
+
+    def __init__(self, binding: Binding, values: Strings) -> None:
+        super().__init__(binding, np.ones(len(values), np.int64))
+        self._values = values
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Any:
+        """A tensor where all are taken in order, else an array of `bytes`."""
+        return self._values.take(rows)
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of all."""
+        return sum(map(len, self._values.array))
+
+
+@dataclass
+class ArrayFeed(Feed):
+    """Values in a flat array; record i has its own from `starts[i]` on."""
+
+    values: Array = field(kw_only=True)
+    starts: npt.NDArray[np.int64] = field(kw_only=True)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Array:
+        """An array."""
+        length = int(self.lengths[rows[0]])
+        if len(rows) == rows[-1] - rows[0] + 1 and np.all(np.diff(rows) == 1) and self._contiguous(rows, length):
+            start = int(self.starts[rows[0]])
+            flat = self.values[start : start + len(rows) * length]
+        else:
+            flat = self.values[self.starts[rows][:, None] + np.arange(length)]
+        return flat.reshape(len(rows), *self._shape(length))
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of all objects; 0 for numbers."""
+        return sum(map(len, self.values)) if self.values.dtype == object else 0
+
+    def _contiguous(self, rows: npt.NDArray[np.int64], length: int) -> bool:
+        return int(self.starts[rows[-1]]) - int(self.starts[rows[0]]) == (len(rows) - 1) * length
+
+    def _shape(self, length: int) -> tuple[int, ...]:
+        """The shape of a record with that many values."""
+        wanted = self.binding.shape or ()
+        known = math.prod(size for size in wanted if size is not None)
+        return tuple(length // max(known, 1) if size is None else size for size in wanted)
+
+
+def gather(binding: Binding, column: pa.Array) -> ArrayFeed:
     """Reads a column into the array that feeds an input.
 
     Args:
@@ -73,7 +112,7 @@ def gather(binding: Binding, column: pa.Array) -> Feed:
     return feed
 
 
-def _flatten(binding: Binding, column: pa.Array) -> Feed:
+def _flatten(binding: Binding, column: pa.Array) -> ArrayFeed:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if isinstance(column, pa.ExtensionArray):
@@ -98,7 +137,7 @@ def _flatten(binding: Binding, column: pa.Array) -> Feed:
     if levels and column.null_count:
         _mark_null_elements(column, lengths, problems)
     starts = np.cumsum(lengths) - lengths
-    return Feed(binding, _values(binding, column), starts, lengths, problems)
+    return ArrayFeed(binding, lengths, problems, values=_values(binding, column), starts=starts)
 
 
 def _nulls(column: pa.Array) -> npt.NDArray[np.bool_]:
@@ -157,17 +196,17 @@ def _values(binding: Binding, column: pa.Array) -> Array:
     return numbers
 
 
-def _raw_bytes(binding: Binding, column: pa.Array, problems: dict[int, str]) -> Feed:
+def _raw_bytes(binding: Binding, column: pa.Array, problems: dict[int, str]) -> ArrayFeed:
     """Raw pixels in a binary column: one byte a value."""
     filled = pc.fill_null(_as_bytes(column).cast(pa.large_binary()), b"")
     lengths = pc.binary_length(filled).to_numpy(zero_copy_only=False).astype(np.int64)
     offsets = np.frombuffer(filled.buffers()[1], np.int64)[filled.offset : filled.offset + len(filled) + 1]
     data = filled.buffers()[2]
     values = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-    return Feed(binding, values, offsets[:-1], lengths, problems)
+    return ArrayFeed(binding, lengths, problems, values=values, starts=offsets[:-1])
 
 
-def _check_lengths(feed: Feed) -> None:
+def _check_lengths(feed: ArrayFeed) -> None:
     shape = feed.binding.shape or ()
     known = math.prod(size for size in shape if size is not None)
     if feed.uniform:
@@ -180,7 +219,7 @@ def _check_lengths(feed: Feed) -> None:
         feed.problems.setdefault(int(row), f"has {feed.lengths[row]} values, {wanted} wanted")
 
 
-def _cast(feed: Feed) -> None:
+def _cast(feed: ArrayFeed) -> None:
     wanted = np.dtype(feed.binding.dtype)
     given = feed.values
     if given.dtype == wanted:
@@ -194,7 +233,7 @@ def _cast(feed: Feed) -> None:
         _mark(feed, np.isinf(feed.values) & np.isfinite(given), f"too large for {wanted}", given)
 
 
-def _mark(feed: Feed, wrong: npt.NDArray[np.bool_], why: str, given: Array | None = None) -> None:
+def _mark(feed: ArrayFeed, wrong: npt.NDArray[np.bool_], why: str, given: Array | None = None) -> None:
     values = feed.values if given is None else given
     for place in np.flatnonzero(wrong):
         row = int(np.searchsorted(feed.starts + feed.lengths, place, side="right"))
