@@ -1,7 +1,6 @@
 """`python -m beamhub` is `beamhub`."""
 
-import sys
+from beamhub.cli import command
 
-from beamhub.cli import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    command()

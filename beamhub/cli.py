@@ -58,6 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def command(*arguments: str) -> NoReturn:
+    """`main` as a process of its own, with further arguments before those of the command line."""
+    from beamhub.startup import leave
+
+    leave(main([*arguments, *sys.argv[1:]]))
+
+
 def _run(arguments: list[str]) -> int:
     parser, subparsers = _parser()
     known, rest = parser.parse_known_args(arguments)

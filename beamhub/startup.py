@@ -1,4 +1,4 @@
-"""How a process uses its memory while it starts, plans and commits.
+"""How a process starts and ends quickly, and uses its memory while it plans and commits.
 
 A quick start: Python collects no garbage while a process imports and traces, for nearly all that is made then stays. Looking
 through it again and again cost one second of the five that importing TensorFlow and Beam took.
@@ -6,9 +6,13 @@ through it again and again cost one second of the five that importing TensorFlow
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
+import os
+import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pyarrow as pa
 
@@ -28,6 +32,19 @@ def collection_paused() -> Iterator[None]:
             # Once: what a later block leaves may be garbage.
             gc.freeze()
         gc.enable()
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process, with what was registered to be done at its end, but leaves its memory to the system.
+
+    Python would take TensorFlow's and Beam's objects apart one by one: 1.4 to 2.3 seconds.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        # Whoever read has seen enough, and `main` may have closed it for that.
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,9 @@ def cost_of(command: Sequence[str], environment: Mapping[str, str], limit: float
     """Runs a command to its end. Raises CommandFailedError with the end of what it said; no process is left behind."""
     with tempfile.TemporaryFile("w+") as log:
         started = time.monotonic()
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **environment})
+        # Bytecode is there, as that of an installed package is.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**inherited, **environment})
         watch = _Watch(process.pid, limit)
         watch.start()
         _, status, usage = os.wait4(process.pid, 0)

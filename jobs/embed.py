@@ -1,8 +1,6 @@
 """Starts the embed job: what Dataflow, Flink and schedulers run. Accepts what `beamhub embed` accepts."""
 
-import sys
-
-from beamhub.cli import main
+from beamhub.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main(["embed", *sys.argv[1:]]))
+    command("embed")

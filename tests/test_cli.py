@@ -237,3 +237,14 @@ def test_reference_page_is_that_of_the_code() -> None:
     from beamhub.reference import reference
 
     assert (ROOT / "docs" / "reference.md").read_text() == reference()
+
+
+@pytest.mark.parametrize("first", ["", "sys.stderr.close(); "])
+def test_leaving_keeps_the_status_the_output_and_what_is_to_be_done_at_the_end(first: str) -> None:
+    script = "import atexit, sys; from beamhub.startup import leave; atexit.register(print, 'last'); print('first'); "
+
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", f"{script}{first}leave(3)"]
+    done = subprocess.run(command, env=buffered, stdout=subprocess.PIPE, check=False)
+
+    assert (done.returncode, done.stdout) == (3, b"first\nlast\n")

@@ -92,6 +92,23 @@ def test_long_records_make_small_batches(tmp_path: Path) -> None:
     assert library.open(str(tmp_path / "out")).to_numpy("sum").tolist() == [100_000, 200_000]
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> None:
+    """Of outputs of 1 MiB a call has sixteen, whether TensorFlow knows their size before a run or not."""
+
+    def widened(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        width = 1 << 18
+        return {"y": tf.tile(x, (1, width if is_known else width * tf.cast(x[0, 0], tf.int32)))}
+
+    module = save(tmp_path / "m", widened, tf.TensorSpec((None, 1), tf.float32, "x"))
+
+    summary = succeed(
+        "extract", *flags(tmp_path, module, pa.table({"x": pa.array([[1.0]] * 3, pa.list_(pa.float32(), 1))}))
+    )
+
+    assert "calls     of 16" in summary
+
+
 @pytest.mark.parametrize(
     ("fed", "result", "expected"),
     [

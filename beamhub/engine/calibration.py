@@ -20,7 +20,7 @@ from beamhub.engine.threads import cores
 
 WORTH_SECONDS = 2.0
 """A corpus that takes less work than this is not worth measuring for."""
-LEAST_SECONDS, SHARE = 0.5, 0.02
+LEAST_SECONDS, SHARE = 0.2, 0.02
 """Measuring batch sizes takes about so long, or this share of the work that there is."""
 BETTER = 1.05
 """What a setting must be ahead of the plain default to be taken: less may be noise, and another run would choose another."""
@@ -64,17 +64,23 @@ class Calibration:
         work = self.records / rate if rate else 0.0
         if work < WORTH_SECONDS:
             return best.of(self.call)
-        rates = {best: rate}
+        rates, took = {best: rate}, 0.0
         if self.can_freeze():
             frozen = replace(best, frozen=True)
-            rates[frozen] = self._rate(frozen)
+            rates[frozen], took = self._timed_rate(frozen)
         until = time.monotonic() + max(LEAST_SECONDS, SHARE * work)
         for size in self.sizes[1:]:
-            if time.monotonic() > until:
+            # The next one takes about as long as the last one did.
+            if time.monotonic() + took > until:
                 break
             other = Setting(size, _fastest(rates).frozen)
-            rates[other] = self._rate(other)
+            rates[other], took = self._timed_rate(other)
         return _fastest(rates).of(self.call)
+
+    def _timed_rate(self, setting: Setting) -> tuple[float, float]:
+        """The rate, and the seconds that it took to know it."""
+        begun = time.monotonic()
+        return self._rate(setting), time.monotonic() - begun
 
     def _rate(self, setting: Setting) -> float:
         """Records a second; 0 where the module refuses the sample."""

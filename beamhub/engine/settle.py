@@ -151,20 +151,27 @@ class _Settling:
         )
 
     def _size(self, module: Any, call: Call, task: Task, read: pa.Schema) -> tuple[Call, dict[str, OutputShape]]:
-        """Tries the module on the first records: few at first, for what comes out tells how many a call can have."""
+        """Tries the module on the first records.
+
+        What comes out tells how many a call can have; where TensorFlow does not know that before, few are tried at first.
+        """
         trial = Trial(bind_caller(module, call, task))
         if call.fixed == 1:
             call = replace(call, stacked=self._is_stacked(trial, call, read))
             trial = Trial(bind_caller(module, call, task))
-        tried = self._try(trial, call, read)
-        result = result_bytes(tried.shapes)
+        known = trial.known_result_bytes() if call.fixed is None else None
+        if known is None:
+            tried = self._try(trial, call, read)
+            fed, result = tried.fed, result_bytes(tried.shapes)
+        else:
+            fed, result = trial.fed_bytes(next(self._samples(read, _feeds_records(call)), None)), known
         # Where one is called at a time, none wait for others of their length.
         is_open = call.is_open and call.sizes[0] > 1
-        call = replace(call, together=rows_together(tried.fed, result, is_open))
+        call = replace(call, together=rows_together(fed, result, is_open))
         sizes: tuple[int, ...] = (call.batch_size,)
         if call.fixed is None:
-            size = self.job.batch_size or default_batch_size(tried.fed, result)
-            sizes = (size,) if self.job.batch_size else batch_sizes(size, tried.fed, result)
+            size = self.job.batch_size or default_batch_size(fed, result)
+            sizes = (size,) if self.job.batch_size else batch_sizes(size, fed, result)
             call = replace(call, batch_size=size)
             # Again, as the job will: some sizes are known only now.
             tried = self._try(Trial(bind_caller(module, call, task)), call, read)

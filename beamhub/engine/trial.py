@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import itertools
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Failure, Gathered
 from beamhub.engine.sizing import fed_bytes
+from beamhub.engine.tablespec import Call
 from beamhub.modules.ragged import Ragged
 from beamhub.tasks.base import Outputs, OutputShape
 from beamhub.tasks.binding import Binding
@@ -67,13 +70,26 @@ class Trial:
         feeds = [] if batch is None else Gathered(self.caller.call, batch).feeds
         return fed_bytes(self.caller.call.bindings, {feed.binding.input: feed for feed in feeds})
 
+    def known_result_bytes(self) -> int | None:
+        """Bytes of all outputs of one record, where TensorFlow knows them without a run."""
+        call, bound = self.caller.call, self.caller.bound
+        try:
+            shapes = bound.output_shapes(_specs(call))
+        except self.caller.refusals:
+            return None
+        total = 0
+        for name, shape in shapes.items():
+            spec = bound.signature.outputs[name]
+            known = [size for size in shape or () if size is not None]
+            if spec.kind != "dense" or spec.dtype == "string" or shape is None or len(known) < len(shape):
+                return None
+            total += math.prod(known) * np.dtype(spec.dtype).itemsize
+        return total // call.sizes[0]
+
     def output_shapes(self, sample: Outputs) -> dict[str, OutputShape]:
         """What is known of each output: sizes that TensorFlow proves for every call of this shape; the others vary."""
-        import tensorflow as tf
-
-        call, bound = self.caller.call, self.caller.bound
-        specs = {each.input: tf.TensorSpec((call.sizes[0], *(each.shape or ())), each.dtype) for each in call.bindings}
-        static = bound.output_shapes(specs)
+        bound = self.caller.bound
+        static = bound.output_shapes(_specs(self.caller.call))
         shapes = {}
         for name, value in sample.items():
             rank = 0 if isinstance(value, Ragged) else value.ndim - 1
@@ -84,6 +100,12 @@ class Trial:
             dtype = "string" if values.dtype == object else str(values.dtype)
             shapes[name] = OutputShape(name, dtype, bound.signature.outputs[name].kind, shape, value)
         return shapes
+
+
+def _specs(call: Call) -> dict[str, Any]:
+    import tensorflow as tf
+
+    return {each.input: tf.TensorSpec((call.sizes[0], *(each.shape or ())), each.dtype) for each in call.bindings}
 
 
 def _neutral(binding: Binding, size: int) -> Array:
