@@ -15,13 +15,23 @@ from benchmarks.workloads import WORKLOADS
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 OURS = "beamhub"
+WAYS = [name for name, system in SYSTEMS.items() if system.ours]
 PEERS = [name for name, system in SYSTEMS.items() if system.peer]
-ROWS = "runinference"
+PLAIN = "runinference-plain"
 
+SHARES = {
+    "parquet": {"text": 0.95, "vae": 0.95, "mobilenet035": 0.97, "mobilenet100": 0.98},
+    "tfrecord": {"text": 0.92, "vae": 0.95, "mobilenet035": 0.97, "mobilenet100": 0.98},
+}
+"""Of the limit, to be reached by one worker with all cores."""
+LEAST_SHARE = 0.85
+"""To be reached by the other ways to run beamhub."""
+START_UP = 1.5
+"""Seconds that its start may take beyond the limit's."""
 TARGETS = {"text": 1.2, "vae": 1.2}
 """How many times the best peer's rate is wanted; on images, only more than it."""
-OF_ROWS = {"text": 30.0}
-"""How many times the rate of Beam's `RunInference` over rows is wanted."""
+OF_PLAIN = {"text": 30.0}
+"""How many times the rate of Beam's `RunInference`, as it is documented, is wanted."""
 
 
 class PageError(RuntimeError):
@@ -43,19 +53,19 @@ def verdict(met: bool) -> str:
 
 def limit_shares(results: Results) -> str:
     """beamhub's ratios to the limit, with their targets, and the bare module's."""
-    ours = [name for name, system in SYSTEMS.items() if system.target is not None]
 
     def cell(row: Row, name: str) -> str:
-        ratio, target = results.ratio(row, name, LIMIT), SYSTEMS[name].target
-        if ratio is None or target is None:
+        ratio = results.ratio(row, name, LIMIT)
+        if ratio is None:
             return ""
+        target = SHARES[row[1]][row[0]] if name == OURS else LEAST_SHARE
         return f"{ratio}, {target} {verdict(meets(ratio, target))}"
 
     rows = (
-        [*title(row), *(cell(row, name) for name in ours), str(results.ratio(row, BARE, LIMIT) or "")]
+        [*title(row), *(cell(row, name) for name in WAYS), str(results.ratio(row, BARE, LIMIT) or "")]
         for row in results.rows()
     )
-    return table(["workload", "corpus", *(SYSTEMS[name].title for name in ours), "the module alone"], rows)
+    return table(["workload", "corpus", *(SYSTEMS[name].title for name in WAYS), "the module alone"], rows)
 
 
 def peer_shares(results: Results) -> str:
@@ -82,10 +92,10 @@ def against_peers(results: Results) -> str:
             target = TARGETS.get(row[0])
             met = meets(ratio, target) if target else exceeds(ratio, 1.0)
             lines.append([*title(row), SYSTEMS[best].title, str(ratio), str(target or "more than 1"), verdict(met)])
-        wanted = OF_ROWS.get(row[0])
-        if wanted and (ratio := results.ratio(row, OURS, ROWS)):
+        wanted = OF_PLAIN.get(row[0])
+        if wanted and (ratio := results.ratio(row, OURS, PLAIN)):
             met = meets(ratio, wanted)
-            lines.append([*title(row), SYSTEMS[ROWS].title, str(ratio), f"{wanted:.0f}", verdict(met)])
+            lines.append([*title(row), SYSTEMS[PLAIN].title, str(ratio), f"{wanted:.0f}", verdict(met)])
     return table(["workload", "corpus", "peer", "beamhub's rate over it", "target", ""], lines)
 
 
@@ -97,18 +107,20 @@ def costs(results: Results) -> str:
         for name, system in SYSTEMS.items():
             found = [(pair, base[number]) for number, pair in results.pairs(row, name).items() if number in base]
             if found:
-                lines.append([*title(row), system.title, *cost(found)])
+                later, *rest = cost(found)
+                told = f"{later:.1f}" + (f", {START_UP} {verdict(later <= START_UP)}" if name == OURS else "")
+                lines.append([*title(row), system.title, told, *rest])
     header = ["workload", "corpus", "system", "start-up over the limit's, s", "peak memory, MiB"]
     return table([*header, "rows per CPU-second", "rows/s", "rounds"], lines)
 
 
-def cost(found: Sequence[tuple[Pair, Pair]]) -> list[str]:
-    """Of a system and of the limit in the same rounds."""
+def cost(found: Sequence[tuple[Pair, Pair]]) -> tuple[float, str, str, str, str]:
+    """Of a system and of the limit in the same rounds; the first is seconds."""
     later = median([pair.start_up - limit.start_up for pair, limit in found]).median
     memory = median([pair.peak / 2**20 for pair, _ in found]).median
     work = median([pair.rows_per_cpu_second for pair, _ in found]).median
     rate = median([pair.rate for pair, _ in found]).median
-    return [f"{later:.1f}", f"{memory:,.0f}", f"{work:,.0f}", f"{rate:,.0f}", str(len(found))]
+    return later, f"{memory:,.0f}", f"{work:,.0f}", f"{rate:,.0f}", str(len(found))
 
 
 def section(results: Results, settings: Settings) -> str:

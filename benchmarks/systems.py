@@ -26,7 +26,7 @@ class System:
     """`command` from inputs, a number of files and an empty folder; `formats` that it reads; the package it `needs`.
 
     `rows` in a file, by workload, where the full corpus would take a slow system many minutes: its rate is a slope too,
-    between two smaller sizes. `target` is the share of the limit that it is to reach.
+    between two smaller sizes. Systems are `ours`, peers, or neither.
     """
 
     name: str
@@ -35,7 +35,7 @@ class System:
     formats: tuple[str, ...] = ("parquet", "tfrecord")
     needs: str = "tensorflow"
     rows: Mapping[str, int] = field(default_factory=dict)
-    target: float | None = None
+    ours: bool = False
     peer: bool = False
     of_examples: bool = False
 
@@ -84,18 +84,26 @@ def workers(mode: str) -> Command:
 
 
 ROWS = {"text": 100_000, "vae": 20_000}
+PLAIN = {"text": 20_000, "vae": 8_000, "mobilenet035": 300, "mobilenet100": 150}
 LOGS = {"text": 20_000, "vae": 8_000}
-"""Rows in a file for who makes an element, or a `PredictionLog`, of every row: some seconds of work."""
+"""Rows in a file for who knows no batches, for who makes an element, or a `PredictionLog`, of every row: some seconds of work."""
 
 
 SYSTEMS = {
     each.name: each
     for each in (
         System(LIMIT, "hand-written TensorFlow", program("limit")),
-        System("beamhub", "beamhub, one worker with all cores", beamhub(), target=0.85),
-        System("beamhub-processes", "beamhub, a process for each core", workers("multi_processing"), target=0.85),
-        System("beamhub-threads", "beamhub, a worker thread for each core", workers("multi_threading"), target=0.85),
-        System("runinference", "Beam RunInference, rows", program("peers.run_inference"), rows=ROWS, peer=True),
+        System("beamhub", "beamhub, one worker with all cores", beamhub(), ours=True),
+        System("beamhub-processes", "beamhub, a process for each core", workers("multi_processing"), ours=True),
+        System("beamhub-threads", "beamhub, a worker thread for each core", workers("multi_threading"), ours=True),
+        System(
+            "runinference-plain",
+            "Beam RunInference, as documented",
+            program("peers.run_inference_plain"),
+            rows=PLAIN,
+            peer=True,
+        ),
+        System("runinference", "the same, well set up", program("peers.run_inference"), rows=ROWS, peer=True),
         System(
             "runinference-tables",
             "the same, elements are tables",

@@ -20,6 +20,10 @@ KINDS = {"BYTES": pa.large_binary(), "INT": pa.int64(), "FLOAT": pa.float32()}
 """The three kinds of feature, by their names in a TFMD schema, as the decoder gives them."""
 
 
+_MOST_REFUSED = 8
+"""Where the parser has refused so many batches of a shard, it would most likely only cost time."""
+
+
 class ExampleDecoder:
     """Decodes records to the columns of a schema: int64, float32, string, binary (large ones too), lists of
     them.
@@ -37,16 +41,19 @@ class ExampleDecoder:
         """
         self._schema = schema.remove_metadata()
         self._parser = Parser.of(self._schema, tensors)
+        self._refused = 0
         self._declared = _declare(schema)
         self._decoder = _decoder(self._declared)
 
     def decode(self, frames: Frames) -> Chunk:
         """The chunk of these records; their addresses are the offsets of their frames."""
         records: Sequence[bytes] = frames.records
-        parsed = self._parser and self._parser.parse(frames.records)
-        if parsed:
-            batch, tensors = parsed
-            return Chunk(batch, frames.offsets, records, tensors=tensors)
+        if self._parser and self._refused < _MOST_REFUSED:
+            parsed = self._parser.parse(frames.records)
+            if parsed:
+                batch, tensors = parsed
+                return Chunk(batch, frames.offsets, records, tensors=tensors)
+            self._refused += 1
         if not self._schema.names:
             return Chunk(without_columns(len(records)), frames.offsets, records)
         bad: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""Beam's `RunInference`: an element is a row and Beam makes the batches, as documented; or `--tables`.
+"""Beam's `RunInference`, well set up: an element is a row and Beam makes the batches; or `--tables`.
 
 Settings, on `FnApiRunner`:
 
