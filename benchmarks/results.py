@@ -81,7 +81,7 @@ class Results:
         self._lines: list[dict[str, Any]] = []
         if path.exists():
             lines = [json.loads(line) for line in path.read_text().splitlines()]
-            self._lines = [line for line in lines if line["settings"] == settings.key and "described" not in line]
+            self._lines = [line for line in lines if line.get("settings") == settings.key and "described" not in line]
 
     def add(self, row: Row, system: str, **values: Any) -> None:
         if not self._lines:
