@@ -220,9 +220,10 @@ def run(name: str, column: str, module: str, files: list[str], out: Path, size: 
 
     def compute(keys: Any, values: Any) -> tuple[Any, Any]:
         if is_parquet:
-            return keys, function(parquet_tensor(name, values)).numpy()
+            # Not by `numpy()`, which copies.
+            return keys, np.asarray(function(parquet_tensor(name, values)))
         keys, vectors = parse(tf.constant(values))
-        return pa.array(keys.numpy()), vectors.numpy()
+        return pa.array(np.asarray(keys)), np.asarray(vectors)
 
     out.mkdir(parents=True, exist_ok=True)
     writer = Writer(out)

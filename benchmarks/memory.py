@@ -10,6 +10,7 @@ Files are written to a temporary folder (`--root` names another), which takes 5 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import subprocess
@@ -130,14 +131,19 @@ def run_long(minutes: float, root: str | None) -> None:
             stdout=subprocess.DEVNULL,
         )
         watched = psutil.Process(process.pid)
-        while process.poll() is None and time.monotonic() - started < minutes * 60:
-            time.sleep(60)
+        while time.monotonic() - started < minutes * 60 and not _has_ended(process, 60):
             done = len(list((folder / "out").rglob("*.parquet")))
             tree = [watched, *watched.children(recursive=True)]
             resident = sum(each.memory_info().rss for each in tree)
             print(f"{(time.monotonic() - started) / 60:5.1f} min  {done:5} shards  {resident / 1e9:.3f} GB", flush=True)
         process.terminate()
         process.wait()
+
+
+def _has_ended(process: subprocess.Popen[bytes], within: float) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(within)
+    return process.returncode is not None
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import tensorflow as tf
 
+from beamhub.corpus.format import Wanted
 from beamhub.corpus.formats import reader_for
 from beamhub.corpus.listing import Corpus
 from beamhub.corpus.shards import Chunk
@@ -34,7 +35,7 @@ def read(corpus: Corpus, schema: pa.Schema, rows: int = 2048, max_bytes: int = 1
     return [
         chunk
         for shard in corpus.shards
-        for chunk in reader_for(corpus.format).read(shard, schema, records=False, rows=rows, max_bytes=max_bytes)
+        for chunk in reader_for(corpus.format).read(shard, schema, Wanted(rows, max_bytes))
     ]
 
 

@@ -9,44 +9,55 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
+import tensorflow as tf
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine import calibration
 from beamhub.engine.calibration import Calibration, Setting
 from beamhub.engine.caller import Caller
 from beamhub.engine.tablespec import Call
+from beamhub.modules.loaded import AS_GIVEN, BoundSignature
+from beamhub.modules.ragged import Output
+from beamhub.modules.signatures import Shape, Signature
 from beamhub.tasks.binding import Binding
 
 CALL = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, 4)
 SAMPLE = Chunk(pa.record_batch({"x": pa.array([1.0, 2.0], pa.float32())}), np.arange(2))
 
 
-class Doubles:
+class Doubles(BoundSignature):
     """A module that takes any batch."""
 
-    def __call__(self, fed: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        return {"y": 2 * fed["x"]}
+    def __init__(self) -> None:
+        super().__init__(Signature("s", {}, {}), ("y",), AS_GIVEN)
+
+    def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
+        return {"y": 2 * raw["x"]}
+
+    def output_shapes(self, raw_specs: Mapping[str, tf.TensorSpec]) -> dict[str, Shape]:
+        return {"y": (None,)}
 
 
-class Refuses:
+class Refuses(Doubles):
     """A module that takes none."""
 
-    def __call__(self, fed: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
         raise ValueError("no")
 
 
 def choose(
-    rates: Mapping[Setting, float],
+    rates: Mapping[Setting, float | tuple[float, ...]],
     monkeypatch: pytest.MonkeyPatch,
     records: int = 1_000_000_000,
     freezable: bool = True,
 ) -> tuple[Setting, list[Setting]]:
-    """The choice where settings have these rates, and what was tried."""
+    """The choice where settings have these rates, or these one after the other, and what was tried."""
     tried: list[Setting] = []
 
     def rate(self: Calibration, setting: Setting) -> float:
         tried.append(setting)
-        return rates[setting]
+        given = rates[setting]
+        return given if isinstance(given, float) else given[tried.count(setting) - 1]
 
     monkeypatch.setattr(Calibration, "_rate", rate)
     sizes = tuple(dict.fromkeys(setting.batch_size for setting in rates))
@@ -54,8 +65,8 @@ def choose(
     return Setting(found.batch_size, found.frozen), tried
 
 
-def bound(module: object) -> Caller:
-    return Caller(module, CALL, (ValueError,), TimeoutError)  # type: ignore[arg-type]
+def bound(module: BoundSignature) -> Caller:
+    return Caller(module, CALL, (ValueError,), TimeoutError)
 
 
 def test_the_fastest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +89,15 @@ def test_a_difference_that_may_be_noise_changes_nothing(monkeypatch: pytest.Monk
     rates = {Setting(4, False): 100.0, Setting(4, True): 104.0, Setting(16, False): 104.0}
 
     assert choose(rates, monkeypatch)[0] == Setting(4, False)
+
+
+def test_a_small_lead_must_be_there_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = Setting(4, False), Setting(16, False)
+    order = [first, other, first, other]
+
+    assert choose({first: (100.0, 110.0), other: (115.0, 100.0)}, monkeypatch, freezable=False) == (first, order)
+    assert choose({first: (100.0, 90.0), other: (115.0, 105.0)}, monkeypatch, freezable=False) == (other, order)
+    assert choose({first: (100.0,), other: (125.0,)}, monkeypatch, freezable=False) == (other, order[:2])
 
 
 def test_little_work_is_not_worth_measuring(monkeypatch: pytest.MonkeyPatch) -> None:

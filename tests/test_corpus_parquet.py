@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beamhub.corpus.format import Wanted
 from beamhub.corpus.formats import infer_schema, reader_for
 from beamhub.corpus.listing import list_corpus
 from beamhub.corpus.payload import payload
@@ -24,7 +25,7 @@ def write(path: Path, data: dict[str, Any], **options: Any) -> str:
 
 def read_file(path: str, schema: pa.Schema, rows: int = 1000, max_bytes: int = 1 << 20, **where: int) -> list[Chunk]:
     shard = Shard(path, Path(path).name, 0, "", **where)
-    return list(reader_for("parquet").read(shard, schema, records=False, rows=rows, max_bytes=max_bytes))
+    return list(reader_for("parquet").read(shard, schema, Wanted(rows, max_bytes)))
 
 
 NESTED = pa.array([{"b": 1, "c": {"d": "x"}}, None, {"b": None, "c": None}, {"b": 4, "c": {"d": None}}])
@@ -235,7 +236,7 @@ def test_serialized_records_and_a_declared_schema_are_refused(tmp_path: Path) ->
     path = write(tmp_path / "x.parquet", {"a": [1]})
 
     with pytest.raises(CorpusError, match=r"x\.parquet: Parquet has no serialized records"):
-        next(reader_for("parquet").read(Shard(path, "", 0, ""), pa.schema([]), records=True, rows=1, max_bytes=1))
+        next(reader_for("parquet").read(Shard(path, "", 0, ""), pa.schema([]), Wanted(1, 1, records=True)))
     with pytest.raises(UsageError, match="a schema was given for a Parquet corpus"):
         infer_schema(list_corpus(path), b"")
 
@@ -287,9 +288,7 @@ def test_a_flipped_bit_is_an_error_or_loses_no_row(tmp_path: Path) -> None:
 
 def test_an_error_of_the_file_system_is_not_taken_for_damage(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", {"a": list(range(10))})
-    chunks = reader_for("parquet").read(
-        Shard(path, "", 0, ""), pa.schema({"a": pa.int64()}), records=False, rows=2, max_bytes=1 << 20
-    )
+    chunks = reader_for("parquet").read(Shard(path, "", 0, ""), pa.schema({"a": pa.int64()}), Wanted(2, 1 << 20))
     next(chunks)
 
     with pytest.raises(ConnectionError):

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beamhub.corpus.format import FalseStartError, Span
+from beamhub.corpus.format import FalseStartError, Span, Wanted
 from beamhub.corpus.formats import reader_for
 from beamhub.corpus.framing import write_records
 from beamhub.corpus.headers import find_record
@@ -45,9 +45,7 @@ def read_range(shard: Shard, rows: int = 7) -> tuple[list[bytes], Span | None]:
     """A range's records, as the engine reads it: again behind each false start."""
     behind = None
     while True:
-        scan = reader_for("tfrecord").scan(
-            shard, pa.schema([]), records=True, rows=rows, max_bytes=1 << 20, behind=behind
-        )
+        scan = reader_for("tfrecord").scan(shard, pa.schema([]), Wanted(rows, 1 << 20, records=True, behind=behind))
         try:
             return [record for stretch in scan for record in stretch.decode().records or ()], scan.span
         except FalseStartError as start:
@@ -116,7 +114,7 @@ def test_a_false_start_is_noticed_where_the_chain_breaks(tmp_path: Path) -> None
     second = Shard(str(path), "file", 0, "token", inside, WHOLE)
 
     with pytest.raises(FalseStartError) as start:
-        list(reader_for("tfrecord").scan(second, pa.schema([]), records=True, rows=7, max_bytes=1 << 20))
+        list(reader_for("tfrecord").scan(second, pa.schema([]), Wanted(7, 1 << 20, records=True)))
     assert start.value.offset == len(framed([b"first"])) + 12 + len(inner)
     assert read_range(second) == ([b"second", b"third"], (len(framed(records[:2])), path.stat().st_size))
 
@@ -231,10 +229,7 @@ def test_each_row_group_is_in_one_range(tmp_path: Path, count: int) -> None:
         for start, end in [(0, 1), (1, 400), (400, 401), (401, 1000), (1000, 1003)]:
             writer.write_table(pa.table({"a": range(start, end)}, schema))
 
-    chunks = [
-        list(reader_for("parquet").read(piece, schema, records=False, rows=300, max_bytes=1 << 20))
-        for piece in pieces_of(path, count)
-    ]
+    chunks = [list(reader_for("parquet").read(piece, schema, Wanted(300, 1 << 20))) for piece in pieces_of(path, count)]
 
     rows = [row for found in chunks for chunk in found for row in chunk.columns.column(0).to_pylist()]
     addresses = [row for found in chunks for chunk in found for row in chunk.addresses.tolist()]

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from beamhub.corpus import decoding
+from beamhub.corpus.format import Wanted
 from beamhub.corpus.formats import infer_schema, reader_for
 from beamhub.corpus.listing import list_corpus
 from beamhub.corpus.payload import payload
@@ -199,7 +200,7 @@ def test_real_corpora_value_by_value(pattern: str, records: int, nulls: bool) ->
     total = 0
     for shard in corpus.shards:
         expected = values_by_tensorflow(shard.path, schema)
-        chunks = list(reader_for("tfrecord").read(shard, schema, records=False, rows=999, max_bytes=1 << 20))
+        chunks = list(reader_for("tfrecord").read(shard, schema, Wanted(999, 1 << 20)))
         assert not any(chunk.unread for chunk in chunks)
         assert columns(chunks) == expected
         assert any(None in values for values in expected.values()) == nulls

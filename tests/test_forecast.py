@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ EQUAL = (40_000,) * 8
 ONE = (400_000,)
 UNEVEN = (200_000, 100_000, 50_000, 25_000, 12_000, 6_000, 3_000, 1_500)
 MANY = (1_000,) * 500
+NOTHING = Report("", 0, 0, 0, 0, 0, 0, batches=0, seconds=0.0, last=0.0, is_working=True)
 STEP = 250
 """Bytes of a batch; a row is 10 of them."""
 
@@ -104,9 +107,8 @@ def test_more_workers_than_shards() -> None:
     assert wrong(EQUAL[:2], seen, Forecaster(todo, dealt=4)) < 0.1
 
 
-def report(**figures: object) -> Report:
-    some = {"first": "", "rows": 0, "shards": 0, "nbytes": 0, "ahead": 0, "paced_rows": 0, "paced_bytes": 0}
-    return Report(**{**some, "batches": 0, "seconds": 0.0, "last": 0.0, "is_working": True, **figures})  # type: ignore[arg-type]
+def report(**figures: Any) -> Report:
+    return replace(NOTHING, **figures)
 
 
 def test_nothing_told_yet() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,45 +74,39 @@ def test_a_failed_shard_leaves_the_others_alone(spec: TableSpec, items: list[Wor
     assert len(list(Path(paths.root).rglob("part-*"))) == 2
 
 
-class Gate:
+@dataclass(frozen=True)
+class Gate(Inference):
     """Inference of which the first batch does not end before a second one has begun."""
 
-    def __init__(self, genuine: Inference) -> None:
-        self._genuine = genuine
-        self.stages = genuine.stages
-        self.caller = genuine.caller
-        self._batches: Iterator[int] = iter(range(FILES))
-        self._second = threading.Event()
-        self.overlapped = False
+    batches: Iterator[int] = field(default_factory=itertools.count)
+    second: threading.Event = field(default_factory=threading.Event)
+    overlapped: list[bool] = field(default_factory=list)
 
     def run(self, batch: Chunk) -> Inferred:
-        if next(self._batches) == 0:
-            self.overlapped = self._second.wait(30)
+        if next(self.batches) == 0:
+            self.overlapped.append(self.second.wait(30))
         else:
-            self._second.set()
-        return self._genuine.run(batch)
+            self.second.set()
+        return super().run(batch)
 
 
 def test_the_next_shard_begins_before_the_last_has_ended(
     spec: TableSpec, items: list[WorkItem], paths: VersionPaths
 ) -> None:
     genuine = acquire_pool(spec, 2)
-    gate = Gate(genuine.inference)
-    pool = ComputePool(genuine.module, gate, genuine.executor, 2, "")  # type: ignore[arg-type]
+    gate = Gate(genuine.inference.caller, genuine.inference.task, genuine.stages)
+    pool = ComputePool(genuine.module, gate, genuine.executor, 2, "")
 
     with Lane(spec, paths, pool) as lane:
         for item in items:
             lane.submit(item)
         lane.drain()
 
-    assert gate.overlapped
+    assert gate.overlapped == [True]
 
 
-class Broken:
+class Broken(Inference):
     """Inference with a mistake in it."""
-
-    def __init__(self, genuine: Inference) -> None:
-        self.stages = genuine.stages
 
     def run(self, batch: Chunk) -> Inferred:
         raise AssertionError("a mistake")
@@ -118,7 +114,8 @@ class Broken:
 
 def test_a_mistake_in_the_code_is_raised(spec: TableSpec, items: list[WorkItem], paths: VersionPaths) -> None:
     genuine = acquire_pool(spec, 2)
-    pool = ComputePool(genuine.module, Broken(genuine.inference), genuine.executor, 2, "")  # type: ignore[arg-type]
+    broken = Broken(genuine.inference.caller, genuine.inference.task, genuine.stages)
+    pool = ComputePool(genuine.module, broken, genuine.executor, 2, "")
 
     with Lane(spec, paths, pool) as lane:
         lane.submit(items[0])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from beamhub.errors import ModuleError
 from beamhub.modules.function import FunctionModule
@@ -104,6 +106,18 @@ def test_the_session_loaders_signatures_have_the_shapes_of_the_graph_and_calls_a
     assert module.signature("serving_default").inputs["x"].shape == (None, 1)
     with pytest.raises(ModuleError, match=r"input 'x' wants float32 \[\?,1\], got float32 \[2\]"):
         module.call("serving_default", np.float32([2, 4]))
+
+
+def test_the_session_loader_takes_tensors_as_it_takes_arrays(tmp_path: Path) -> None:
+    """What is fed comes as a tensor where the reader or the feed had it so."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        texts = v1.placeholder(tf.string, (None,), "texts")
+        v1.saved_model.simple_save(session, str(tmp_path / "m"), {"x": texts}, {"y": tf.strings.length(texts)})
+    bound = SessionModule(str(tmp_path / "m"), variants(read_saved_model(str(tmp_path / "m")))[0]).bind(None)
+
+    for given in (np.array([b"", b"ab\0"], object), tf.constant([b"", b"ab\0"])):
+        assert np.asarray(bound({"x": given})["y"]).tolist() == [0, 3]
 
 
 def test_the_session_loader_fills_tables() -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beamhub.corpus.format import Stretch
+from beamhub.corpus.format import Stretch, Wanted
 from beamhub.corpus.formats import reader_for
 from beamhub.corpus.framing import write_records
 from beamhub.corpus.listing import list_corpus
@@ -86,7 +86,7 @@ def test_a_failed_shard_is_behind_but_no_work() -> None:
 
 def reached(path: Path, schema: pa.Schema, format: str, rows: int, size: int) -> list[Stretch]:
     (shard,) = list_corpus(str(path)).shards
-    stretches = reader_for(format).scan(shard, schema, records=False, rows=rows, max_bytes=1 << 14)
+    stretches = reader_for(format).scan(shard, schema, Wanted(rows, 1 << 14))
     return list(batches(stretches, size))
 
 
@@ -106,7 +106,7 @@ def test_share_of_a_range_of_row_groups(tmp_path: Path) -> None:
     shard = Shard(whole.path, whole.relative, whole.size // 2, whole.token, whole.size // 4, whole.size * 3 // 4)
 
     schema = pa.schema([("x", pa.int64())])
-    made = batches(reader_for("parquet").scan(shard, schema, records=False, rows=64, max_bytes=1 << 20), 15)
+    made = batches(reader_for("parquet").scan(shard, schema, Wanted(64, 1 << 20)), 15)
 
     assert [batch.reached for batch in made] == [0.25, 0.5, 0.75, 1.0]
 
@@ -123,7 +123,7 @@ def test_share_of_a_range_of_bytes(tmp_path: Path) -> None:
     start, end = int(ends[199]), int(ends[399])
     shard = Shard(whole.path, whole.relative, end - start, whole.token, start, end)
 
-    made = batches(reader_for("tfrecord").scan(shard, pa.schema([]), records=False, rows=128, max_bytes=1 << 20), 50)
+    made = batches(reader_for("tfrecord").scan(shard, pa.schema([]), Wanted(128, 1 << 20)), 50)
 
     wanted = (ends[249:400:50] - start) / (end - start)
     np.testing.assert_allclose([batch.reached for batch in made], wanted)

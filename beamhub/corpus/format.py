@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -80,13 +80,17 @@ class FalseStartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What `CorpusFormat.scan` is asked for, beside columns."""
+    """How a shard's records are wanted: in stretches of at most `rows` of them and about `max_bytes` bytes.
 
-    records: bool
+    `records`: serialized too. `tensors`: columns for which `Chunk.tensors` will do. `behind`: the offset of the last
+    FalseStartError, where there was one.
+    """
+
     rows: int
     max_bytes: int
-    behind: int | None
-    tensors: frozenset[str]
+    records: bool = False
+    tensors: frozenset[str] = frozenset()
+    behind: int | None = None
 
 
 class CorpusFormat(ABC):
@@ -103,35 +107,23 @@ class CorpusFormat(ABC):
     def schema(self, shards: Sequence[Shard], declared: bytes | None, sample: int) -> pa.Schema:
         """The columns that can be read, by name and Arrow type. See `formats.infer_schema`."""
 
-    def scan(
-        self,
-        shard: Shard,
-        schema: pa.Schema,
-        *,
-        records: bool,
-        rows: int,
-        max_bytes: int,
-        behind: int | None = None,
-        tensors: Collection[str] = (),
-    ) -> Scan:
-        """The shard's records in order, in stretches of at most `rows` records and about `max_bytes` bytes.
+    def scan(self, shard: Shard, schema: pa.Schema, wanted: Wanted) -> Scan:
+        """The shard's records in order, in stretches.
 
-        Where the stretches are cut depends on the file, the columns and the two limits only. `records` asks for the
-        serialized records; `tensors` are columns for which `Chunk.tensors` will do. A file that cannot be read is a
-        CorpusError. An OSError of the file system passes, to be tried again. A FalseStartError asks for another scan, with
-        `behind` its offset.
+        Where they are cut depends on the file, the columns and the two limits only. A file that cannot be read is a
+        CorpusError. An OSError of the file system passes, to be tried again. A FalseStartError asks for another scan, behind
+        its offset.
         """
-        wanted = Wanted(records, rows, max_bytes, behind, frozenset(tensors))
         return Scan(self._stretches(shard, schema, wanted))
 
     @abstractmethod
     def _stretches(self, shard: Shard, schema: pa.Schema, wanted: Wanted) -> Generator[Stretch, None, Span | None]:
         """What `scan` gives."""
 
-    def read(self, shard: Shard, schema: pa.Schema, *, records: bool, rows: int, max_bytes: int) -> Iterator[Chunk]:
+    def read(self, shard: Shard, schema: pa.Schema, wanted: Wanted) -> Iterator[Chunk]:
         """The stretches of `scan`, decoded.
 
         `Chunk.columns` has exactly the columns of `schema`, with its types; a record that cannot be parsed is an `Unread`.
         """
-        for stretch in self.scan(shard, schema, records=records, rows=rows, max_bytes=max_bytes):
+        for stretch in self.scan(shard, schema, wanted):
             yield stretch.decode()

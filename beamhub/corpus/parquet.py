@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ class _Rows(Stretch):
     def rows(self) -> int:
         return int(self.batch.num_rows)
 
-    @property
+    @functools.cached_property
     def nbytes(self) -> int:
         return int(self.batch.nbytes)
 
@@ -91,9 +92,9 @@ class ParquetFormat(CorpusFormat):
             # One thread: several shards are read at once.
             batches = file.iter_batches(size, list(groups), schema.names, use_threads=False)
             for batch in batches if groups else ():
-                for part in _bounded(batch, wanted.max_bytes):
-                    yield _Rows(part, first, every, schema, shard.path)
-                    first += part.num_rows
+                stretch = _Rows(batch, first, every, schema, shard.path)
+                yield from _bounded(stretch, wanted.max_bytes)
+                first += stretch.rows
             if first != starts[groups.stop]:
                 raise _miscounted(shard.path, first, starts[groups.stop])
 
@@ -179,12 +180,15 @@ def _batch_rows(metadata: pq.FileMetaData, groups: range, rows: int, max_bytes: 
     return max(1, min(rows, int(max_bytes / max([1.0, *widths]))))
 
 
-def _bounded(batch: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
-    """The batch in parts, for what the file holds once for many rows is larger here than its footer tells."""
-    parts = max(1, -(-batch.nbytes // (2 * max_bytes)))
-    step = max(1, -(-batch.num_rows // parts))
-    for start in range(0, batch.num_rows, step):
-        yield batch.slice(start, step)
+def _bounded(stretch: _Rows, max_bytes: int) -> Iterator[_Rows]:
+    """A stretch in parts, for what the file holds once for many rows is larger here than its footer tells."""
+    parts = max(1, -(-stretch.nbytes // (2 * max_bytes)))
+    if parts == 1:
+        yield stretch
+        return
+    step = -(-stretch.rows // parts)
+    for start in range(0, stretch.rows, step):
+        yield stretch.cut(start, min(step, stretch.rows - start))
 
 
 def _chunk(batch: pa.RecordBatch, first: int, schema: pa.Schema, path: str) -> Chunk:
@@ -192,7 +196,7 @@ def _chunk(batch: pa.RecordBatch, first: int, schema: pa.Schema, path: str) -> C
     if not schema.names:
         return Chunk(columns.without_columns(batch.num_rows), addresses)
     try:
-        arrays = [_column(batch, field.name).cast(field.type) for field in schema]
+        arrays = [_cast(_column(batch, field.name), field.type) for field in schema]
     except pa.ArrowInvalid as error:
         raise CorpusError(f"{path}: rows {first} to {first + batch.num_rows}: {_first_line(error)}") from error
     bad = {
@@ -213,6 +217,11 @@ def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
         return batch.column(name)
     top, *path = _split(name, batch.schema)
     return pc.struct_field(batch.column(top), path)
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    # Casting to the same type copies nothing, but lets go of the interpreter's lock, for which others wait.
+    return array if array.type == kind else array.cast(kind)
 
 
 def _split(name: str, schema: pa.Schema) -> list[str]:

@@ -105,7 +105,10 @@ def _parse(kinds: tuple[tuple[str, str], ...], texts: tuple[str, ...]) -> Callab
         # A character never spans two values: between them is a line feed, which ends what came before.
         return parsed, [tf.strings.reduce_join(parsed[name], separator="\n") for name in texts]
 
-    return tf.function(parse, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])  # type: ignore[no-any-return]
+    traced: Callable[[Any], Any] = tf.function(
+        parse, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)]
+    )
+    return traced
 
 
 def _is_text(joined: bytes) -> bool:

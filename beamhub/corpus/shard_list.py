@@ -111,8 +111,6 @@ class ShardList(Sequence[Shard]):
             return NotImplemented
         return len(self) == len(other) and all(one == another for one, another in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment]
-
     def _stretch(self, start: int, stop: int) -> Iterable[Shard]:
         names = self.relative.slice(start, stop - start).to_pylist()
         return map(

@@ -24,9 +24,13 @@ def batches(stretches: Iterable[Stretch], size: int, most_bytes: int = BATCH_BYT
         if rows < size and held < most_bytes:
             continue
         joined = waiting[0].join(waiting[1:]) if len(waiting) > 1 else stretch
-        whole = rows if rows < size else rows - rows % size
+        if rows <= size:
+            yield joined
+            waiting, rows, held = [], 0, 0
+            continue
+        whole = rows - rows % size
         for start in range(0, whole, size):
-            yield joined.cut(start, min(size, whole - start))
+            yield joined.cut(start, size)
         rest = joined.cut(whole, rows - whole)
         waiting = [rest] if rest.rows else []
         rows, held = rest.rows, rest.nbytes if rest.rows else 0

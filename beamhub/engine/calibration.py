@@ -24,6 +24,8 @@ LEAST_SECONDS, SHARE = 0.2, 0.02
 """Measuring batch sizes takes about so long, or this share of the work that there is."""
 BETTER = 1.05
 """What a setting must be ahead of the plain default to be taken: less may be noise, and another run would choose another."""
+CLEARLY_BETTER = 1.2
+"""One that is ahead by less must be so twice."""
 
 _TRIAL_SECONDS = 0.12
 """A setting is tried for so long, and longer where there is much work."""
@@ -75,7 +77,13 @@ class Calibration:
                 break
             other = Setting(size, _fastest(rates).frozen)
             rates[other], took = self._timed_rate(other)
-        return _fastest(rates).of(self.call)
+        return self._confirmed(best, _fastest(rates), rates).of(self.call)
+
+    def _confirmed(self, first: Setting, other: Setting, rates: dict[Setting, float]) -> Setting:
+        """The other setting, unless it is ahead by so little that chance may have done it, and is not so a second time."""
+        if other == first or rates[other] > rates[first] * CLEARLY_BETTER:
+            return other
+        return _fastest({first: self._rate(first), other: self._rate(other)})
 
     def _timed_rate(self, setting: Setting) -> tuple[float, float]:
         """The rate, and the seconds that it took to know it."""

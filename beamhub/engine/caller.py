@@ -90,7 +90,7 @@ class Caller:
             ModuleError: an output has another number of rows than the call.
             BeamhubError: the module broke down.
         """
-        padded = np.resize(rows, size)
+        padded = rows if len(rows) == size else np.resize(rows, size)
         outputs = self.raw({feed.binding.input: feed.take(padded) for feed in feeds})
         return outputs if isinstance(outputs, Exception) else slice_rows(self.stack(outputs, size), 0, len(rows))
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from beamhub.corpus.format import Stretch
+from beamhub.corpus.format import Stretch, Wanted
 from beamhub.corpus.formats import reader_for
 from beamhub.corpus.listing import Corpus
 from beamhub.engine.batches import batches
 from beamhub.engine.pool import acquire_pool
 from beamhub.engine.rows import Rows
-from beamhub.engine.shard import batch_rows, needs_records
+from beamhub.engine.shard import CHUNK_BYTES, batch_rows, needs_records
 from beamhub.engine.tablespec import TableSpec
 from beamhub.features.dead import DeadLetter
 
@@ -34,9 +34,8 @@ def canary(spec: TableSpec, corpus: Corpus, limit: int) -> Canary:
     left = limit
     for shard in corpus.shards:
         rows = Rows(spec, shard)
-        stretches = reader_for(spec.corpus_format).scan(
-            shard, spec.corpus_schema, records=needs_records(spec), rows=min(limit, 1024), max_bytes=4 << 20
-        )
+        wanted = Wanted(min(limit, 1024), CHUNK_BYTES, records=needs_records(spec))
+        stretches = reader_for(spec.corpus_format).scan(shard, spec.corpus_schema, wanted)
         for stretch in batches(_first(stretches, left), batch_rows(spec)):
             left -= stretch.rows
             batch = stretch.decode()

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from beamhub import storage
+from beamhub.corpus.format import Wanted
 from beamhub.corpus.formats import infer_schema, reader_for
 from beamhub.corpus.listing import Corpus
 from beamhub.corpus.shards import Chunk
@@ -125,7 +126,7 @@ class _Settling:
     def _samples(self, schema: pa.Schema, records: bool) -> Iterator[Chunk]:
         reader = reader_for(self.corpus.format)
         chunks = itertools.chain.from_iterable(
-            reader.read(shard, schema, records=records, rows=SAMPLE_ROWS, max_bytes=SAMPLE_BYTES)
+            reader.read(shard, schema, Wanted(SAMPLE_ROWS, SAMPLE_BYTES, records=records))
             for shard in self.corpus.shards
         )
         yield from itertools.islice((each for each in chunks if each.rows), SAMPLE_CHUNKS)

@@ -11,7 +11,7 @@ from typing import Self
 import pyarrow as pa
 
 from beamhub import storage
-from beamhub.corpus.format import Scan, Span, Stretch
+from beamhub.corpus.format import Scan, Span, Stretch, Wanted
 from beamhub.corpus.formats import reader_for
 from beamhub.corpus.shards import Chunk, Shard
 from beamhub.engine.batches import batches
@@ -73,10 +73,10 @@ def needs_records(spec: TableSpec) -> bool:
     return any(binding.column == RECORD for binding in spec.call.bindings)
 
 
-def fed_strings(spec: TableSpec) -> set[str]:
+def fed_strings(spec: TableSpec) -> frozenset[str]:
     """Columns of single strings that are fed and nothing else: no Arrow array is needed of them."""
     kept = {spec.key, *spec.keep, RECORD}
-    return {each.column for each in spec.call.bindings if each.dtype == "string" and each.shape == ()} - kept
+    return frozenset(each.column for each in spec.call.bindings if each.dtype == "string" and each.shape == ()) - kept
 
 
 def batch_rows(spec: TableSpec) -> int:
@@ -91,15 +91,14 @@ def scan(item: WorkItem, spec: TableSpec) -> tuple[Scan, Iterator[Stretch]]:
     Reading the batches raises CorpusError for a damaged file, FalseStartError, or OSError.
     """
     size = batch_rows(spec)
-    stretches = reader_for(spec.corpus_format).scan(
-        item.shard,
-        spec.corpus_schema,
+    wanted = Wanted(
+        size * max(1, 4096 // size),
+        CHUNK_BYTES,
         records=needs_records(spec),
-        rows=size * max(1, 4096 // size),
-        max_bytes=CHUNK_BYTES,
-        behind=item.behind,
         tensors=fed_strings(spec),
+        behind=item.behind,
     )
+    stretches = reader_for(spec.corpus_format).scan(item.shard, spec.corpus_schema, wanted)
     return stretches, batches(stretches, size)
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import IO, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
 from beamhub.errors import TableError, UsageError
+from beamhub.features.checksums import ChecksumFile
 from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import VersionPaths
 
@@ -37,7 +38,7 @@ class TableFormat(ABC):
     has_footer: bool
 
     @abstractmethod
-    def sink(self, file: IO[bytes], schema: pa.Schema) -> RowSink:
+    def sink(self, file: ChecksumFile, schema: pa.Schema) -> RowSink:
         """Begins a file with rows of `schema`."""
 
     @abstractmethod

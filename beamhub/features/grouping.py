@@ -53,7 +53,9 @@ class RowGrouper:
     def _take(self) -> pa.Table:
         # The Parquet writer cuts pages at chunks: only one chunk gives the same pages whatever the batches
         # were.
-        table = pa.Table.from_batches(self._batches, self._schema).combine_chunks()
+        table = pa.Table.from_batches(self._batches, self._schema)
+        if len(self._batches) > 1:
+            table = table.combine_chunks()
         self._batches, self._rows, self._bytes = [], 0, 0
         return table
 

@@ -42,9 +42,7 @@ class KeyOrder:
         if not len(keys):
             return
         first, last = _key(keys[0]), _key(keys[-1])
-        if (self._last is not None and not self._last < first) or not pc.all(
-            pc.less(keys[:-1], keys[1:]), min_count=0
-        ).as_py():
+        if (self._last is not None and not self._last < first) or not _increases(keys):
             self._increasing = False
         if self._first is None:
             self._first = first
@@ -57,6 +55,14 @@ class KeyOrder:
             return None
         found = str(self._first), str(self._last)
         return found if max(map(len, found)) <= LONGEST else None
+
+
+def _increases(keys: pa.Array) -> bool:
+    if _is_text(keys.type):
+        return bool(pc.all(pc.less(keys[:-1], keys[1:]), min_count=0).as_py())
+    # Not by Arrow, each of whose calls lets go of the interpreter's lock, for which others wait.
+    numbers = keys.to_numpy(zero_copy_only=False)
+    return bool(np.all(numbers[:-1] < numbers[1:]))
 
 
 def _key(value: pa.Scalar) -> Key:

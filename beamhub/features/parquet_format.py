@@ -11,14 +11,13 @@ import contextlib
 import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beamhub import storage
 from beamhub.errors import BeamhubError, TableError
-from beamhub.features.checksums import checksum_of
+from beamhub.features.checksums import ChecksumFile, checksum_of
 from beamhub.features.formats import RowSink, TableFormat
 from beamhub.features.grouping import RowGrouper
 from beamhub.features.ledger import ShardResult
@@ -36,7 +35,7 @@ class ParquetFormat(TableFormat):
     extension = "parquet"
     has_footer = True
 
-    def sink(self, file: IO[bytes], schema: pa.Schema) -> RowSink:
+    def sink(self, file: ChecksumFile, schema: pa.Schema) -> RowSink:
         """Begins a Parquet file."""
         return _ParquetSink(file, schema)
 
@@ -79,12 +78,14 @@ def _opened(path: str) -> Iterator[pq.ParquetFile]:
 class _ParquetSink:
     """Row groups of a size that the rows decide."""
 
-    def __init__(self, file: IO[bytes], schema: pa.Schema) -> None:
+    def __init__(self, file: ChecksumFile, schema: pa.Schema) -> None:
         plain = _plain_columns(schema)
         rich = [path for path, is_plain in plain.items() if not is_plain]
         self._grouper = RowGrouper(schema)
+        self._file = file
+        self._native = file.native()
         self._writer = pq.ParquetWriter(
-            file,
+            self._native,
             schema,
             use_dictionary=rich,
             write_statistics=rich,
@@ -103,11 +104,14 @@ class _ParquetSink:
             self._write(table)
         self._writer.add_key_value_metadata({FOOTER: footer})
         self._writer.close()
+        self._native.close()
+        self._file.measure()
 
     def abort(self) -> None:
         """Closes the writer, which would otherwise write when it is collected."""
         with contextlib.suppress(OSError, pa.ArrowException):
             self._writer.close()
+            self._native.close()
 
     def _write(self, table: pa.Table) -> None:
         self._writer.write_table(table, row_group_size=table.num_rows)

@@ -8,14 +8,16 @@ or read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
 
 from beamhub import storage
+from beamhub.corpus.format import Wanted
 from beamhub.corpus.shards import Shard
 from beamhub.errors import CorpusError, TableError
+from beamhub.features.checksums import ChecksumFile
 from beamhub.features.formats import RowSink, TableFormat
 from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import VersionPaths
@@ -29,7 +31,7 @@ class TFRecordFormat(TableFormat):
     extension = "tfrecord"
     has_footer = False
 
-    def sink(self, file: IO[bytes], schema: pa.Schema) -> RowSink:
+    def sink(self, file: ChecksumFile, schema: pa.Schema) -> RowSink:
         """Begins a TFRecord file."""
         return _ExampleSink(file)
 
@@ -56,7 +58,7 @@ class TFRecordFormat(TableFormat):
             raise FileNotFoundError(path)
         shard = Shard(path, relative=path, size=0, token="")
         try:
-            for chunk in Corpus().read(shard, wire, records=False, rows=rows, max_bytes=_CHUNK_BYTES):
+            for chunk in Corpus().read(shard, wire, Wanted(rows, _CHUNK_BYTES)):
                 if chunk.unread:
                     raise TableError(f"{path}: {chunk.unread[0].reason}; restore it, or run again to compute it")
                 arrays = [_restore(a, f.type) for a, f in zip(chunk.columns.columns, chosen, strict=True)]
@@ -68,7 +70,7 @@ class TFRecordFormat(TableFormat):
 class _ExampleSink:
     """Rows as they come: the frames of a TFRecord file do not depend on how batches were cut."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: ChecksumFile) -> None:
         self._file = cast(BinaryIO, file)
 
     def write(self, batch: pa.RecordBatch) -> None:

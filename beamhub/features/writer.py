@@ -6,7 +6,7 @@ import contextlib
 import json
 from dataclasses import asdict, replace
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -58,7 +58,7 @@ class ShardWriter:
         self._file = ChecksumFile(self._open.enter_context(storage.create(self._path, replace=replace_it)))
         if not self._format.has_footer and storage.info(self._schema_path) is None:
             storage.create_exclusive(self._schema_path, bytes(self._schema.serialize()))
-        self._sink: RowSink = self._format.sink(cast(IO[bytes], self._file), self._schema)
+        self._sink: RowSink = self._format.sink(self._file, self._schema)
         return self
 
     def write(self, batch: pa.RecordBatch) -> None:

@@ -98,10 +98,12 @@ class _BoundFetches(BoundSignature):
         self._preparation = Traces(self._counted, feeding.records)
 
     def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
-        inputs = raw
+        given: Mapping[str, Any] = raw
         if self._feeding.prepare is not None:
             tensors = to_tensors(raw)
-            inputs = {name: tensor.numpy() for name, tensor in self._preparation.of(tensors)(tensors).items()}
+            given = self._preparation.of(tensors)(tensors)
+        # A session takes arrays alone.
+        inputs = {name: each.numpy() if tf.is_tensor(each) else each for name, each in given.items()}
         check_call(self.signature, inputs)
         results = self._run(*(inputs[name] for name in self.signature.inputs))
         return {name: to_output(name, results[name]) for name in self.outputs}

@@ -63,6 +63,30 @@ class StringsFeed(Feed):
         return sum(map(len, self._values.array))
 
 
+class TextsFeed(Feed):
+    """Records that are single strings, in an Arrow array of binaries without nulls.
+
+    Python's objects are made for one call and gone before the module runs: to free them afterwards, when they have left the
+    core's cache, would take as long as to make them.
+    """
+
+    def __init__(self, binding: Binding, texts: pa.Array, problems: dict[int, str]) -> None:
+        super().__init__(binding, np.ones(len(texts), np.int64), problems)
+        self._texts = texts
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Any:
+        """A tensor."""
+        import tensorflow as tf
+
+        part = self._texts.slice(rows[0], len(rows)) if _are_consecutive(rows) else self._texts.take(pa.array(rows))
+        return tf.constant(part.to_numpy(zero_copy_only=False), tf.string)
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of all."""
+        return int(pc.sum(pc.binary_length(self._texts), min_count=0).as_py())
+
+
 @dataclass
 class ArrayFeed(Feed):
     """Values in a flat array; record i has its own from `starts[i]` on."""
@@ -73,7 +97,7 @@ class ArrayFeed(Feed):
     def take(self, rows: npt.NDArray[np.int64]) -> Array:
         """An array."""
         length = int(self.lengths[rows[0]])
-        if len(rows) == rows[-1] - rows[0] + 1 and np.all(np.diff(rows) == 1) and self._contiguous(rows, length):
+        if _are_consecutive(rows) and self._contiguous(rows, length):
             start = int(self.starts[rows[0]])
             flat = self.values[start : start + len(rows) * length]
         else:
@@ -95,8 +119,12 @@ class ArrayFeed(Feed):
         return tuple(length // max(known, 1) if size is None else size for size in wanted)
 
 
-def gather(binding: Binding, column: pa.Array) -> ArrayFeed:
-    """Reads a column into the array that feeds an input.
+def _are_consecutive(rows: npt.NDArray[np.int64]) -> bool:
+    return bool(len(rows) == rows[-1] - rows[0] + 1 and np.all(np.diff(rows) == 1))
+
+
+def gather(binding: Binding, column: pa.Array) -> Feed:
+    """Reads a column into what feeds an input.
 
     Args:
         binding: what the input wants.
@@ -106,21 +134,24 @@ def gather(binding: Binding, column: pa.Array) -> ArrayFeed:
         The feed, its `problems` naming each record that is null, of a wrong length, or out of range.
     """
     feed = _flatten(binding, column)
-    _check_lengths(feed)
-    if binding.dtype != "string":
-        _cast(feed)
+    if isinstance(feed, ArrayFeed):
+        _check_lengths(feed)
+        if binding.dtype != "string":
+            _cast(feed)
     return feed
 
 
-def _flatten(binding: Binding, column: pa.Array) -> ArrayFeed:
+def _flatten(binding: Binding, column: pa.Array) -> Feed:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     count = len(column)
-    problems = {int(row): "is missing" for row in np.flatnonzero(_nulls(column))}
+    problems = {int(row): "is missing" for row in np.flatnonzero(_nulls(column))} if column.null_count else {}
     if is_bytes(column.type) and binding.dtype != "string":
         return _raw_bytes(binding, column, problems)
+    if binding.shape == () and binding.dtype == "string" and not is_list(column.type):
+        return TextsFeed(binding, _filled(column), problems)
     levels: list[npt.NDArray[np.int64]] = []
     while is_list(column.type):
         inner = _list_lengths(column)
@@ -186,9 +217,15 @@ def _as_bytes(column: pa.Array) -> pa.Array:
     return column.cast(pa.binary() if is_small else pa.large_binary())
 
 
+def _filled(column: pa.Array) -> pa.Array:
+    """Strings and binaries of any kind as binary, an empty one in the place of a null."""
+    texts = _as_bytes(column)
+    return pc.fill_null(texts, b"") if texts.null_count else texts
+
+
 def _values(binding: Binding, column: pa.Array) -> Array:
     if binding.dtype == "string":
-        values: Array = pc.fill_null(_as_bytes(column), b"").to_numpy(zero_copy_only=False)
+        values: Array = _filled(column).to_numpy(zero_copy_only=False)
         return values
     if column.null_count:
         column = pc.fill_null(column, False if pa.types.is_boolean(column.type) else 0)
