@@ -72,6 +72,23 @@ def test_fields_of_structs_are_columns_and_dictionaries_what_they_hold(tmp_path:
     assert chunk.addresses.tolist() == [0, 1, 2, 3]
 
 
+def test_views_are_read_as_what_a_table_can_hold(tmp_path: Path) -> None:
+    words = ["u", "a longer one, kept apart", None]
+    table = {
+        "t": pa.array(words, pa.string_view()),
+        "b": pa.array([b"\xff", b"", None], pa.binary_view()),
+        "l": pa.array([words, [], None], pa.list_(pa.string_view())),
+    }
+    corpus = list_corpus(write(tmp_path / "x.parquet", table))
+
+    schema = infer_schema(corpus)
+
+    assert schema.types[:2] == [pa.large_string(), pa.large_binary()]
+    assert schema.types[2].value_type == pa.large_string()
+    (chunk,) = read(corpus, schema)
+    assert chunk.columns.to_pydict() == {name: column.to_pylist() for name, column in table.items()}
+
+
 def test_a_name_with_a_dot_comes_before_a_field_of_that_name(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", {"a": NESTED, "a.b": ["n", "a", "m", "e"]})
 

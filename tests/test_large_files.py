@@ -101,6 +101,20 @@ def test_a_file_whose_ranges_disagree_is_done_again_whole_in_the_same_run(
     assert "1 done" in succeed("status", out)
 
 
+def test_limit_takes_no_record_in_a_record_for_one_of_the_corpus(module: str, tmp_path: Path, path: Path) -> None:
+    """Where ranges begin is found out by a run alone; the first records come from the front of whole files."""
+    inner = io.BytesIO()
+    write_records(inner, records_of(vectors(2000, seed=1)))
+    values = vectors(1000)
+    records = records_of(values)
+    records[500] = example(id=[500], x=[float(v) for v in values[500]], blob=[inner.getvalue()])
+    write_tfrecord(path, records)
+
+    printed = succeed("embed", *flags(module, path, tmp_path / "out", "--split-bytes=20000", "--limit=5000"))
+
+    assert "1000 rows" in printed.replace(",", "")
+
+
 def test_ranges_that_disagreed_before_the_job_died_are_done_again(module: str, tmp_path: Path, path: Path) -> None:
     """Given a job that died between its ranges and its commit, when it is run again, then the file is done whole."""
     inner = io.BytesIO()

@@ -59,6 +59,16 @@ def test_result_tells_all(out: Path, tmp_path: Path) -> None:
     assert pq.read_table(written).column("y").to_pylist() == [2, 4, 6]
 
 
+def test_pools_of_calls_that_differ_are_two(out: Path) -> None:
+    """What was measured or tried is not in the version's name: one process may run the same job with another choice."""
+    (spec,) = read_specs(str(out)).values()
+    other = replace(spec, call=replace(spec.call, stacked=not spec.call.stacked))
+
+    assert acquire_pool(other) is not acquire_pool(spec)
+    assert acquire_pool(other).inference.caller.call.stacked != spec.call.stacked
+    assert acquire_pool(spec) is acquire_pool(spec)
+
+
 def test_input_that_changed_since_it_was_planned_is_stale(out: Path, tmp_path: Path) -> None:
     result, _ = compute(out, tmp_path / "elsewhere", token="another")
 

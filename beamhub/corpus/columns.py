@@ -45,9 +45,13 @@ def is_list(type: pa.DataType) -> bool:
 
 
 def plain(type: pa.DataType) -> pa.DataType:
-    """The type with each dictionary replaced by what it holds."""
+    """The type as a table holds it: each dictionary replaced by what it holds, views by the type without."""
     if pa.types.is_dictionary(type):
-        return type.value_type
+        return plain(type.value_type)
+    if pa.types.is_string_view(type):
+        return pa.large_string()
+    if pa.types.is_binary_view(type):
+        return pa.large_binary()
     if pa.types.is_struct(type):
         return pa.struct([field.with_type(plain(field.type)) for field in type])
     if pa.types.is_list(type):

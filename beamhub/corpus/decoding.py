@@ -151,7 +151,8 @@ def _decoder(declared: bytes) -> Any:
 
 def _reason(error: RuntimeError) -> str:
     # "DATA_LOSS: Unable to parse example." -> "Unable to parse example"
-    return str(error).partition(": ")[2].splitlines()[0].rstrip(".") or "no tf.Example"
+    first, *_ = str(error).partition(": ")[2].splitlines() or [""]
+    return first.rstrip(".") or "no tf.Example"
 
 
 def _counts(column: pa.Array) -> npt.NDArray[np.int64]:

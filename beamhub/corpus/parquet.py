@@ -108,7 +108,11 @@ def _parquet(source: BinaryIO, path: str) -> Iterator[pq.ParquetFile]:
         # Arrow tells of a damaged file by a bare OSError; the file system's own have a number or a class.
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
-        raise CorpusError(f"{path}: not Parquet, truncated or damaged ({_first_line(error)}); {_MEND}") from error
+        if isinstance(error, MemoryError):
+            raise
+        unknown = isinstance(error, NotImplementedError)
+        what = "has what pyarrow does not read" if unknown else "not Parquet, truncated or damaged"
+        raise CorpusError(f"{path}: {what} ({_first_line(error)}); {_MEND}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -21,14 +21,14 @@ from beamhub.engine.threads import cores
 WORTH_SECONDS = 2.0
 """A corpus that takes less work than this is not worth measuring for."""
 LEAST_SECONDS, SHARE = 0.2, 0.02
-"""Measuring batch sizes takes about so long, or this share of the work that there is."""
+"""Measuring batch sizes takes about so long, or this share of the work that there is; frozen variables are tried in any case."""
 BETTER = 1.05
 """What a setting must be ahead of the plain default to be taken: less may be noise, and another run would choose another."""
 CLEARLY_BETTER = 1.2
 """One that is ahead by less must be so twice."""
 
 _TRIAL_SECONDS = 0.12
-"""A setting is tried for so long, and longer where there is much work."""
+"""A setting is tried for so long."""
 _TRIAL_CALLS = 2
 
 

@@ -130,7 +130,9 @@ def acquire_pool(spec: TableSpec, threads: int | None = None) -> ComputePool:
         inference = Inference(bind_caller(module, spec.call, spec.task), spec.task, Stages(count), share)
         return ComputePool(module, inference, executor, count, tensorflow)
 
-    pool: ComputePool = _pools.get((spec.version, spec.call.digest, spec.call.batch_size, count), make)
+    # The version's name does not tell all that a call is: what was measured, such as frozen variables, is not in it.
+    call = json.dumps(replace(spec.call, handle="").to_json(), sort_keys=True)
+    pool: ComputePool = _pools.get((spec.version, call, count), make)
     return pool
 
 

@@ -31,7 +31,7 @@ TOGETHER_BYTES = 8 << 20
 
 
 def default_batch_size(fed: int, result: int) -> int:
-    """A power of two from 4 to 8,192, by the bytes that a record feeds and by those that come of it."""
+    """A power of two from 4 to 16,384, by the bytes that a record feeds and by those that come of it."""
     fast = max(LEAST_BATCH, CALL_BYTES // max(fed, 1))
     most = max(1, min(fast, MOST_CALL_BYTES // max(fed, 1), RESULT_BYTES // max(result, 1)))
     return int(min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** int(np.log2(most)))))
