@@ -17,7 +17,7 @@ from benchmarks import check
 from benchmarks.process import Cost, cost_of
 from benchmarks.results import Results
 from benchmarks.statistics import Pair
-from benchmarks.systems import BARE, LIMIT, PYTHON_PATH, System
+from benchmarks.systems import BARE, LIMIT, OURS, PYTHON_PATH, System
 from benchmarks.workloads import Inputs
 
 
@@ -75,11 +75,15 @@ class Rounds:
         return self.cost(system.command(its, files, self.out), PYTHON_PATH)
 
     def _round(self, given: Inputs, lacking: Sequence[str]) -> None:
-        """The limit and what is lacking, every other round in the opposite order."""
+        """The limit, beamhub and what is lacking, every other round in the opposite order.
+
+        beamhub is in every round, lest peers that are measured later have none to be compared with.
+        """
         number = self.results.next_round(given.row)
         if BARE in lacking and self.alone:
             self.results.add(given.row, BARE, round=number, rate=printed_rate(self.alone(given)))
-        names = [LIMIT, *(name for name in lacking if name not in (LIMIT, BARE))]
+        beside = [LIMIT, *({OURS} & self.systems.keys())]
+        names = [*beside, *(name for name in lacking if name not in (*beside, BARE))]
         for name in names if number % 2 == 0 else reversed(names):
             pair = self._pair(self.systems[name], given)
             if pair.large.seconds <= pair.small.seconds:

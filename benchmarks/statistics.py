@@ -47,11 +47,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Interval:
-    """A median, and the 90 % interval of it by bootstrap."""
+    """A median, the 90 % interval of it by bootstrap, and of how many repetitions."""
 
     median: float
     low: float
     high: float
+    count: int
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
@@ -62,7 +63,7 @@ def median(values: Sequence[float]) -> Interval:
     given = np.asarray(values)
     drawn = np.random.default_rng(0).choice(given, (10_000, len(given)))
     low, high = np.quantile(np.median(drawn, axis=1), [0.05, 0.95])
-    return Interval(float(np.median(given)), float(low), float(high))
+    return Interval(float(np.median(given)), float(low), float(high), len(given))
 
 
 def meets(ratio: Interval, target: float) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.workloads import Inputs
 
 LIMIT = "limit"
+OURS = "beamhub"
 BARE = "bare"
 CORES = len(os.sched_getaffinity(0))
 PYTHON_PATH = {
@@ -93,7 +94,7 @@ SYSTEMS = {
     each.name: each
     for each in (
         System(LIMIT, "hand-written TensorFlow", program("limit")),
-        System("beamhub", "beamhub, one worker with all cores", beamhub(), ours=True),
+        System(OURS, "beamhub, one worker with all cores", beamhub(), ours=True),
         System("beamhub-processes", "beamhub, a process for each core", workers("multi_processing"), ours=True),
         System("beamhub-threads", "beamhub, a worker thread for each core", workers("multi_threading"), ours=True),
         System(

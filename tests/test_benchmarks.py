@@ -59,16 +59,16 @@ def test_interval_is_that_of_the_exact_bootstrap(count: int) -> None:
 
     low, high = (next(values[rank] for rank in range(count) if at_most(rank) >= limit) for limit in (0.05, 0.95))
 
-    assert median(values[::-1]) == Interval(values[count // 2], low, high)
+    assert median(values[::-1]) == Interval(values[count // 2], low, high, count)
 
 
 @pytest.mark.parametrize(
     ("ratio", "met"),
     [
-        (Interval(0.90, 0.88, 0.92), True),
-        (Interval(0.83, 0.80, 0.86), True),
-        (Interval(0.81, 0.70, 0.99), False),  # the median is more than .03 below
-        (Interval(0.84, 0.83, 0.849), False),  # the interval does not reach it
+        (Interval(0.90, 0.88, 0.92, 5), True),
+        (Interval(0.83, 0.80, 0.86, 5), True),
+        (Interval(0.81, 0.70, 0.99, 5), False),  # the median is more than .03 below
+        (Interval(0.84, 0.83, 0.849, 5), False),  # the interval does not reach it
     ],
 )
 def test_target_is_met(ratio: Interval, met: bool) -> None:
@@ -76,8 +76,8 @@ def test_target_is_met(ratio: Interval, met: bool) -> None:
 
 
 def test_ahead_means_the_whole_interval() -> None:
-    assert exceeds(Interval(1.2, 1.01, 1.3), 1.0)
-    assert not exceeds(Interval(1.2, 0.99, 1.3), 1.0)
+    assert exceeds(Interval(1.2, 1.01, 1.3, 5), 1.0)
+    assert not exceeds(Interval(1.2, 0.99, 1.3, 5), 1.0)
 
 
 def test_only_systems_of_one_round_are_paired(tmp_path: Path) -> None:
@@ -208,6 +208,14 @@ def test_rounds_are_done_in_pieces_and_the_limit_is_in_each(tmp_path: Path, give
     assert steps(tmp_path) == [*first, ("b", None), (LIMIT, 2), ("b", 2)]
 
 
+def test_peers_that_come_later_have_beamhub_beside_them(tmp_path: Path, given: Inputs) -> None:
+    rounds(tmp_path, copying(LIMIT), copying("beamhub")).run([given], 1)
+    rounds(tmp_path, copying(LIMIT), copying("beamhub"), copying("peer")).run([given], 1)
+
+    assert [name for name, number in steps(tmp_path) if number == 1] == ["peer", "beamhub", LIMIT]
+    assert Results(tmp_path / "results.jsonl", HERE).ratio(TEXT, "beamhub", "peer") is not None
+
+
 def test_no_round_begins_after_the_deadline(tmp_path: Path, given: Inputs) -> None:
     rounds(tmp_path, copying(LIMIT), copying("a")).run([given], 2, deadline=0.0)
     assert steps(tmp_path) == [("a", None)]
@@ -261,6 +269,17 @@ def test_page_shows_ratios_targets_and_costs(tmp_path: Path) -> None:
     assert cells(text, "beamhub, one worker", "| 5 |")[3:] == ["1.5, 1.5 met", "3", "90", "90", "5"]
     assert "1 outputs (1,234 rows)" in text
     assert "two cores; Python 3.11, numpy 2; code abc" in text
+
+
+def test_page_gives_no_verdict_for_fewer_than_five_rounds(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl", HERE)
+    record(results, LIMIT, dict.fromkeys(range(4), 100.0))
+    record(results, "beamhub", dict.fromkeys(range(4), 100.0))
+
+    text = page.section(results, HERE)
+
+    assert cells(text, "0.95 ")[2] == "1.00 (1.00-1.00), 0.95 **too few rounds**"
+    assert "met" not in text
 
 
 def test_page_keeps_the_text_around_the_marks() -> None:
