@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from beamhub.corpus.shards import WHOLE, Shard
 from beamhub.features.commit import CommitOutcome, commit
-from beamhub.features.dead import DeadLetter, write_dead
+from beamhub.features.dead import DeadLetter, DeadWriter
 from beamhub.features.formats import format_named
 from beamhub.features.intent import roll_forward
 from beamhub.features.ledger import Counts, LedgerWriter, ShardResult
@@ -76,6 +76,12 @@ def letter(shard: Shard, value: int) -> DeadLetter:
         attempts=1,
         payload=str(value).encode(),
     )
+
+
+def write_dead(paths: VersionPaths, shard: Shard, letters: Iterable[DeadLetter]) -> None:
+    with DeadWriter(paths, shard) as writer:
+        writer.add(letters)
+        writer.close()
 
 
 def compute(

@@ -3,16 +3,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from beamhub.errors import TableError
-from beamhub.features.dead import DEAD_SCHEMA, read_dead, write_dead
+from beamhub.features import dead
+from beamhub.features.dead import DEAD_SCHEMA, DeadWriter, read_dead
 from beamhub.features.ledger import Ledger, LedgerWriter, ShardResult
 from beamhub.features.lineage import read_document, write_once
 from beamhub.features.manifest import Manifest
 from beamhub.features.paths import VersionPaths, dead_name, parse_name, pending_name
 from beamhub.features.state import VersionState
-from tests.features_job import VERSION, File, compute, letter, run, shards_of, tree
+from tests.features_job import VERSION, File, compute, letter, run, shards_of, tree, write_dead
 
 CORPUS = {"dt=1/a": File("a1", (1, 2)), "b": File("b1", (3,))}
 FIRST, SECOND = shards_of(CORPUS)
@@ -175,6 +177,39 @@ def test_dead_letters_are_kept_by_address(tmp_path: Path) -> None:
     assert found.column("address").to_pylist() == [3, 7]
     assert found.column("payload").to_pylist() == [b"-2", b"-1"]
     assert list(tree(paths.dead)) == [Path(paths.dead_file(FIRST)).name]
+
+
+def test_many_dead_letters_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead, "BYTES", 100)
+    paths = VersionPaths(str(tmp_path), VERSION)
+    letters = [replace(letter(FIRST, -1), address=n, payload=b"x" * 40) for n in range(20)]
+
+    with DeadWriter(paths, FIRST) as writer:
+        for start in range(0, 20, 5):
+            writer.add(letters[start : start + 5])
+        assert list(tree(paths.dead)) != [Path(paths.dead_file(FIRST)).name]
+        writer.close()
+
+    assert read_dead(paths).column("address").to_pylist() == list(range(20))
+    with pa.ipc.open_file(paths.dead_file(FIRST)) as reader:
+        assert reader.num_record_batches > 5
+
+
+def test_dead_letters_of_a_shard_that_fails_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead, "BYTES", 1)
+    paths = VersionPaths(str(tmp_path), VERSION)
+
+    def fail() -> None:
+        with DeadWriter(paths, FIRST) as writer:
+            writer.add([letter(FIRST, -1)])
+            raise OSError("the disk")
+
+    with pytest.raises(OSError, match="the disk"):
+        fail()
+    with DeadWriter(paths, SECOND) as writer:
+        writer.add([letter(SECOND, -1)])
+
+    assert list(Path(paths.dead).iterdir()) == []
 
 
 def test_document_is_written_once(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from beamhub.engine.inference import Inferred
 from beamhub.engine.rows import Rows
 from beamhub.engine.tablespec import TableSpec
 from beamhub.errors import BeamhubError
-from beamhub.features.dead import DeadLetter, write_dead
+from beamhub.features.dead import DeadWriter
 from beamhub.features.formats import format_named
 from beamhub.features.key_order import KeyOrder
 from beamhub.features.ledger import Counts, ShardResult
@@ -107,19 +107,18 @@ class ShardOutput:
 
     def __init__(self, item: WorkItem, spec: TableSpec, paths: VersionPaths) -> None:
         self._shard = item.shard
-        self._paths = paths
         self._rows = Rows(spec, item.shard)
         format = format_named(spec.output_format)
         self._writer = ShardWriter(format, paths, item.shard, spec.schema, item.pending)
         self._order = KeyOrder() if spec.key is not None else None
-        self._dead: list[DeadLetter] = []
+        self._dead = DeadWriter(paths, item.shard)
         self._read = self._produced = self._null_keys = 0
         self._open = ExitStack()
 
     def write(self, batch: Chunk, inferred: Inferred) -> None:
         """Writes what came of a batch; batches come in the order of the shard."""
         made = self._rows.produced(batch, inferred)
-        self._dead += self._rows.dead(batch, inferred)
+        self._dead.add(self._rows.dead(batch, inferred))
         self._read += batch.read
         self._produced += made.num_rows
         self._null_keys += made.column("key").null_count
@@ -132,15 +131,16 @@ class ShardOutput:
         """Gives the files their names, dead letters first; `span` is the scan's. Raises InputChangedError."""
         check_token(self._shard)
         # Before the data file gets its name: a file that is there is done, with its dead letters.
-        write_dead(self._paths, self._shard, self._dead)
+        self._dead.close()
         first, last = (self._order and self._order.range) or (None, None)
         begins, ends = span or (None, None)
-        counts = Counts(self._read, self._produced, len(self._dead), 0, self._null_keys, first, last, begins, ends)
+        counts = Counts(self._read, self._produced, self._dead.count, 0, self._null_keys, first, last, begins, ends)
         return self._writer.close(counts)
 
     def __enter__(self) -> Self:
         """Begins the data file."""
         self._open.enter_context(self._writer)
+        self._open.enter_context(self._dead)
         return self
 
     def __exit__(

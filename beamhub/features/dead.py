@@ -5,17 +5,24 @@ One Arrow IPC file for each shard that has any, named after the shard's data fil
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Self
 
 import pyarrow as pa
 
 from beamhub import storage
 from beamhub.corpus.shards import Shard
-from beamhub.features.ledger import READERS, decode_table, encode_table
+from beamhub.errors import BeamhubError
+from beamhub.features.ledger import READERS, decode_table, table_writer
 from beamhub.features.paths import VersionPaths
 from beamhub.features.steps import step
+
+BYTES = 4 << 20
+"""Payloads, reasons and tracebacks that are written together."""
 
 DEAD_SCHEMA = pa.schema(
     [
@@ -55,13 +62,57 @@ class DeadLetter:
     payload: bytes
 
 
-def write_dead(paths: VersionPaths, shard: Shard, letters: Sequence[DeadLetter]) -> None:
-    """Writes a shard's dead letters, in the order of their addresses; no file for none."""
-    if not letters:
-        return
-    step("dead")
-    rows = [asdict(letter) for letter in sorted(letters, key=lambda letter: letter.address)]
-    storage.write_bytes(paths.dead_file(shard), encode_table(pa.Table.from_pylist(rows, schema=DEAD_SCHEMA)))
+class DeadWriter:
+    """Writes a shard's dead letters as they come, so that memory holds no more than `BYTES` of them.
+
+    A context manager: left without `close`, it leaves nothing. A shard without dead letters has no file.
+    """
+
+    def __init__(self, paths: VersionPaths, shard: Shard) -> None:
+        """Touches no file before there is enough to write."""
+        self._path = paths.dead_file(shard)
+        self._waiting: list[DeadLetter] = []
+        self._held = 0
+        self._open = contextlib.ExitStack()
+        self._writer: Any = None
+        self.count = 0
+
+    def add(self, letters: Iterable[DeadLetter]) -> None:
+        """Takes the letters of the records that come next, in any order; they are written in that of their addresses."""
+        for letter in sorted(letters, key=lambda letter: letter.address):
+            self._waiting.append(letter)
+            self._held += len(letter.payload) + len(letter.traceback) + len(letter.error)
+            self.count += 1
+            if self._held >= BYTES:
+                self._flush()
+
+    def close(self) -> None:
+        """Gives the file its name, if there is one."""
+        if not self.count:
+            return
+        step("dead")
+        self._flush()
+        self._open.close()
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            file = self._open.enter_context(storage.create(self._path))
+            self._writer = self._open.enter_context(table_writer(file, DEAD_SCHEMA))
+        if self._waiting:
+            rows = [asdict(letter) for letter in self._waiting]
+            self._writer.write_table(pa.Table.from_pylist(rows, schema=DEAD_SCHEMA))
+        self._waiting, self._held = [], 0
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drops the file, unless it was closed."""
+        dropped = error or BeamhubError(f"{self._path}: left without close()")
+        self._open.__exit__(type(dropped), dropped, trace)
 
 
 def read_dead(paths: VersionPaths, names: Iterable[str] | None = None) -> pa.Table:

@@ -140,10 +140,14 @@ def encode_table(table: pa.Table) -> bytes:
 
 def write_tables(sink: Any, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
     """Writes an Arrow IPC file table by table."""
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_file(sink, schema, options=options) as writer:
+    with table_writer(sink, schema) as writer:
         for table in tables:
             writer.write_table(table)
+
+
+def table_writer(sink: Any, schema: pa.Schema) -> Any:
+    """A writer of an Arrow IPC file; a context manager."""
+    return pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression="zstd"))
 
 
 def decode_table(data: bytes, path: str) -> pa.Table:
