@@ -62,6 +62,18 @@ def shards_in(out: Path) -> list[tuple[int, int]]:
     return list(zip(entries.column("start").to_pylist(), entries.column("end").to_pylist(), strict=True))
 
 
+def write_nested(path: Path, rows: int) -> np.ndarray:
+    """Records, the middle one of which holds a TFRecord file of 2,000 records; returns the outer ones' vectors."""
+    inner = io.BytesIO()
+    write_records(inner, records_of(vectors(2000, seed=1)))
+    values = vectors(rows)
+    records = records_of(values)
+    middle = rows // 2
+    records[middle] = example(id=[middle], x=[float(v) for v in values[middle]], blob=[inner.getvalue()])
+    write_tfrecord(path, records)
+    return values
+
+
 @pytest.mark.parametrize(
     "mode", [[], ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]], ids=["memory", "processes"]
 )
@@ -84,12 +96,7 @@ def test_a_file_whose_ranges_disagree_is_done_again_whole_in_the_same_run(
 ) -> None:
     """Given records one of which is a TFRecord file itself, longer than a range and of records that the module takes, when
     the file is read in ranges, then the table has the outer records alone, and no file of a range is left."""
-    inner = io.BytesIO()
-    write_records(inner, records_of(vectors(2000, seed=1)))
-    values = vectors(1000)
-    records = records_of(values)
-    records[500] = example(id=[500], x=[float(v) for v in values[500]], blob=[inner.getvalue()])
-    write_tfrecord(path, records)
+    values = write_nested(path, 1000)
     out = tmp_path / "out"
 
     succeed("embed", *flags(module, path, out, "--split-bytes=20000"))
@@ -103,12 +110,7 @@ def test_a_file_whose_ranges_disagree_is_done_again_whole_in_the_same_run(
 
 def test_limit_takes_no_record_in_a_record_for_one_of_the_corpus(module: str, tmp_path: Path, path: Path) -> None:
     """Where ranges begin is found out by a run alone; the first records come from the front of whole files."""
-    inner = io.BytesIO()
-    write_records(inner, records_of(vectors(2000, seed=1)))
-    values = vectors(1000)
-    records = records_of(values)
-    records[500] = example(id=[500], x=[float(v) for v in values[500]], blob=[inner.getvalue()])
-    write_tfrecord(path, records)
+    write_nested(path, 1000)
 
     printed = succeed("embed", *flags(module, path, tmp_path / "out", "--split-bytes=20000", "--limit=5000"))
 
@@ -117,12 +119,7 @@ def test_limit_takes_no_record_in_a_record_for_one_of_the_corpus(module: str, tm
 
 def test_ranges_that_disagreed_before_the_job_died_are_done_again(module: str, tmp_path: Path, path: Path) -> None:
     """Given a job that died between its ranges and its commit, when it is run again, then the file is done whole."""
-    inner = io.BytesIO()
-    write_records(inner, records_of(vectors(2000, seed=1)))
-    values = vectors(100)
-    records = records_of(values)
-    records[50] = example(id=[50], x=[float(v) for v in values[50]], blob=[inner.getvalue()])
-    write_tfrecord(path, records)
+    values = write_nested(path, 100)
     out = tmp_path / "out"
     job = EmbedJob(module=module, corpus=str(path), out=str(out), key="id", input=("x",), split_bytes=20000)
     plan = make_plan(job)
