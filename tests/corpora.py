@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import tensorflow as tf
 
 from beamhub.corpus.format import Wanted
 from beamhub.corpus.formats import reader_for
 from beamhub.corpus.listing import Corpus
-from beamhub.corpus.shards import Chunk
+from beamhub.corpus.shards import Chunk, Shard
 
 
 def example(**features: Sequence[int] | Sequence[float] | Sequence[bytes]) -> bytes:
@@ -43,3 +45,13 @@ def columns(chunks: Sequence[Chunk]) -> dict[str, list[object]]:
     """The columns of all chunks, as Python values."""
     found: dict[str, list[object]] = pa.Table.from_batches([chunk.columns for chunk in chunks]).to_pydict()
     return found
+
+
+def write_parquet(path: Path, data: dict[str, Any], **options: Any) -> str:
+    pq.write_table(pa.table(data), path, **options)
+    return str(path)
+
+
+def read_parquet(path: str, schema: pa.Schema, rows: int = 1000, max_bytes: int = 1 << 20, **where: int) -> list[Chunk]:
+    shard = Shard(path, Path(path).name, 0, "", **where)
+    return list(reader_for("parquet").read(shard, schema, Wanted(rows, max_bytes)))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,20 +12,9 @@ from beamhub.corpus.format import Wanted
 from beamhub.corpus.formats import infer_schema, reader_for
 from beamhub.corpus.listing import list_corpus
 from beamhub.corpus.payload import payload
-from beamhub.corpus.shards import Chunk, Shard
+from beamhub.corpus.shards import Shard
 from beamhub.errors import CorpusError, UsageError
-from tests.corpora import columns, read
-
-
-def write(path: Path, data: dict[str, Any], **options: Any) -> str:
-    pq.write_table(pa.table(data), path, **options)
-    return str(path)
-
-
-def read_file(path: str, schema: pa.Schema, rows: int = 1000, max_bytes: int = 1 << 20, **where: int) -> list[Chunk]:
-    shard = Shard(path, Path(path).name, 0, "", **where)
-    return list(reader_for("parquet").read(shard, schema, Wanted(rows, max_bytes)))
-
+from tests.corpora import columns, read, read_parquet, write_parquet
 
 NESTED = pa.array([{"b": 1, "c": {"d": "x"}}, None, {"b": None, "c": None}, {"b": 4, "c": {"d": None}}])
 
@@ -35,7 +23,7 @@ def test_fields_of_structs_are_columns_and_dictionaries_what_they_hold(tmp_path:
     words = pa.array(["u", "v", None, "u"])
     lists = pa.array([["u"], None, [], ["v", "u"]])
     dictionaries = pa.list_(pa.dictionary(pa.int32(), pa.string()))
-    path = write(
+    path = write_parquet(
         tmp_path / "x.parquet",
         {
             "a": NESTED,
@@ -79,7 +67,7 @@ def test_views_are_read_as_what_a_table_can_hold(tmp_path: Path) -> None:
         "b": pa.array([b"\xff", b"", None], pa.binary_view()),
         "l": pa.array([words, [], None], pa.list_(pa.string_view())),
     }
-    corpus = list_corpus(write(tmp_path / "x.parquet", table))
+    corpus = list_corpus(write_parquet(tmp_path / "x.parquet", table))
 
     schema = infer_schema(corpus)
 
@@ -90,26 +78,26 @@ def test_views_are_read_as_what_a_table_can_hold(tmp_path: Path) -> None:
 
 
 def test_a_name_with_a_dot_comes_before_a_field_of_that_name(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", {"a": NESTED, "a.b": ["n", "a", "m", "e"]})
+    path = write_parquet(tmp_path / "x.parquet", {"a": NESTED, "a.b": ["n", "a", "m", "e"]})
 
     schema = infer_schema(list_corpus(path))
 
     assert schema.field("a.b").type == pa.string()
-    assert columns(read_file(path, pa.schema([schema.field("a.b")]))) == {"a.b": ["n", "a", "m", "e"]}
-    assert columns(read_file(path, pa.schema([schema.field("a.c.d")]))) == {"a.c.d": ["x", None, None, None]}
+    assert columns(read_parquet(path, pa.schema([schema.field("a.b")]))) == {"a.b": ["n", "a", "m", "e"]}
+    assert columns(read_parquet(path, pa.schema([schema.field("a.c.d")]))) == {"a.c.d": ["x", None, None, None]}
 
 
 def test_a_field_of_a_column_whose_name_has_a_dot(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", {"p.q": NESTED})
+    path = write_parquet(tmp_path / "x.parquet", {"p.q": NESTED})
 
-    assert columns(read_file(path, pa.schema({"p.q.b": pa.int64()}))) == {"p.q.b": [1, None, None, 4]}
+    assert columns(read_parquet(path, pa.schema({"p.q.b": pa.int64()}))) == {"p.q.b": [1, None, None, 4]}
 
 
 @pytest.mark.parametrize("compression", ["NONE", "SNAPPY", "GZIP", "ZSTD", "BROTLI", "LZ4"])
 def test_any_compression(tmp_path: Path, compression: str) -> None:
-    path = write(tmp_path / "x.parquet", {"a": list(range(1000))}, compression=compression)
+    path = write_parquet(tmp_path / "x.parquet", {"a": list(range(1000))}, compression=compression)
 
-    assert columns(read_file(path, pa.schema({"a": pa.int64()}))) == {"a": list(range(1000))}
+    assert columns(read_parquet(path, pa.schema({"a": pa.int64()}))) == {"a": list(range(1000))}
 
 
 @pytest.mark.parametrize(
@@ -127,9 +115,9 @@ def test_any_compression(tmp_path: Path, compression: str) -> None:
     ],
 )
 def test_another_type_is_cast_where_nothing_is_lost(tmp_path: Path, values: pa.Array, wanted: pa.DataType) -> None:
-    path = write(tmp_path / "x.parquet", {"a": values})
+    path = write_parquet(tmp_path / "x.parquet", {"a": values})
 
-    (chunk,) = read_file(path, pa.schema({"a": wanted}))
+    (chunk,) = read_parquet(path, pa.schema({"a": wanted}))
 
     assert chunk.columns.schema == pa.schema({"a": wanted})
     assert chunk.columns.column(0).to_pylist() == values.to_pylist()
@@ -152,10 +140,10 @@ def test_another_type_is_cast_where_nothing_is_lost(tmp_path: Path, values: pa.A
 def test_another_type_is_refused_where_something_may_be_lost(
     tmp_path: Path, values: pa.Array, wanted: pa.DataType
 ) -> None:
-    path = write(tmp_path / "x.parquet", {"a": values})
+    path = write_parquet(tmp_path / "x.parquet", {"a": values})
 
     with pytest.raises(CorpusError) as caught:
-        read_file(path, pa.schema({"a": wanted}))
+        read_parquet(path, pa.schema({"a": wanted}))
     assert f"x.parquet: column 'a' is {pq.read_schema(path).field('a').type}, wanted {wanted} as in" in str(
         caught.value
     )
@@ -163,33 +151,33 @@ def test_another_type_is_refused_where_something_may_be_lost(
 
 def test_a_tensor_column_stays_one(tmp_path: Path) -> None:
     tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(12, dtype=np.float32).reshape(2, 3, 2))
-    path = write(tmp_path / "x.parquet", {"a": tensors})
+    path = write_parquet(tmp_path / "x.parquet", {"a": tensors})
 
-    (chunk,) = read_file(path, infer_schema(list_corpus(path)))
+    (chunk,) = read_parquet(path, infer_schema(list_corpus(path)))
 
     np.testing.assert_array_equal(chunk.columns.column(0).to_numpy_ndarray(), tensors.to_numpy_ndarray())
 
 
 def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", {"company": [1], "fare": [1]})
+    path = write_parquet(tmp_path / "x.parquet", {"company": [1], "fare": [1]})
 
     with pytest.raises(
         CorpusError, match=r"x\.parquet: no column 'compny': did you mean company\? columns are company, fare"
     ):
-        read_file(path, pa.schema({"compny": pa.int64()}))
+        read_parquet(path, pa.schema({"compny": pa.int64()}))
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), tmp_path / "x.parquet")
 
     with pytest.raises(CorpusError, match="several columns are called 'a'; rename"):
-        read_file(str(tmp_path / "x.parquet"), pa.schema({"a": pa.int64()}))
+        read_parquet(str(tmp_path / "x.parquet"), pa.schema({"a": pa.int64()}))
 
 
 def test_chunks_cross_row_groups(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", {"a": list(range(50))}, row_group_size=7)
+    path = write_parquet(tmp_path / "x.parquet", {"a": list(range(50))}, row_group_size=7)
 
-    whole = read_file(path, pa.schema({"a": pa.int64()}), rows=20)
+    whole = read_parquet(path, pa.schema({"a": pa.int64()}), rows=20)
     assert [chunk.addresses.tolist() for chunk in whole] == [
         list(range(20)),
         list(range(20, 40)),
@@ -199,18 +187,18 @@ def test_chunks_cross_row_groups(tmp_path: Path) -> None:
 
 
 def test_no_columns_still_have_rows(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", {"a": list(range(50))})
+    path = write_parquet(tmp_path / "x.parquet", {"a": list(range(50))})
 
-    assert [chunk.rows for chunk in read_file(path, pa.schema([]), rows=30)] == [30, 20]
+    assert [chunk.rows for chunk in read_parquet(path, pa.schema([]), rows=30)] == [30, 20]
 
 
 @pytest.mark.parametrize("once", [False, True], ids=["each its own", "one for all"])
 def test_chunks_are_bounded_in_bytes(tmp_path: Path, once: bool) -> None:
     # 30 kB a row; one value for all rows is stored once, so that the footer does not tell how large it is in memory.
     images = [random.Random(0 if once else n).randbytes(30_000) for n in range(400)]
-    path = write(tmp_path / "x.parquet", {"a": images, "other": [0] * 400})
+    path = write_parquet(tmp_path / "x.parquet", {"a": images, "other": [0] * 400})
 
-    chunks = read_file(path, pa.schema({"a": pa.binary()}), max_bytes=300_000)
+    chunks = read_parquet(path, pa.schema({"a": pa.binary()}), max_bytes=300_000)
 
     assert [image for chunk in chunks for image in chunk.columns.column(0).to_pylist()] == images
     assert max(chunk.columns.nbytes for chunk in chunks) < 3 * 300_000
@@ -224,9 +212,9 @@ def test_chunks_are_bounded_in_bytes(tmp_path: Path, once: bool) -> None:
 def test_text_that_is_not_utf8_is_unread_and_no_neighbour_with_it(tmp_path: Path) -> None:
     data = pa.array([b"a", b"\xff", b"c", None]).view(pa.string())
     lists = pa.array([[b"a"], [], [b"\xff"], None]).view(pa.list_(pa.string()))
-    path = write(tmp_path / "x.parquet", {"t": data, "l": lists, "n": [0, 1, 2, 3]})
+    path = write_parquet(tmp_path / "x.parquet", {"t": data, "l": lists, "n": [0, 1, 2, 3]})
 
-    (chunk,) = read_file(path, infer_schema(list_corpus(path)))
+    (chunk,) = read_parquet(path, infer_schema(list_corpus(path)))
 
     assert chunk.columns.select(["t", "n"]).to_pydict() == {"t": ["a", None], "n": [0, 3]}
     assert chunk.addresses.tolist() == [0, 3]
@@ -240,8 +228,8 @@ def test_text_that_is_not_utf8_is_unread_and_no_neighbour_with_it(tmp_path: Path
 
 
 def test_a_payload_gives_the_row_back(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", {"t": ["x" * 1000, "y", "z"], "n": [1, 2, 3]})
-    (chunk,) = read_file(path, infer_schema(list_corpus(path)))
+    path = write_parquet(tmp_path / "x.parquet", {"t": ["x" * 1000, "y", "z"], "n": [1, 2, 3]})
+    (chunk,) = read_parquet(path, infer_schema(list_corpus(path)))
 
     saved = payload(chunk, 1)
 
@@ -250,63 +238,9 @@ def test_a_payload_gives_the_row_back(tmp_path: Path) -> None:
 
 
 def test_serialized_records_and_a_declared_schema_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", {"a": [1]})
+    path = write_parquet(tmp_path / "x.parquet", {"a": [1]})
 
     with pytest.raises(CorpusError, match=r"x\.parquet: Parquet has no serialized records"):
         next(reader_for("parquet").read(Shard(path, "", 0, ""), pa.schema([]), Wanted(1, 1, records=True)))
     with pytest.raises(UsageError, match="a schema was given for a Parquet corpus"):
         infer_schema(list_corpus(path), b"")
-
-
-def test_a_file_cut_off_anywhere_is_an_error(tmp_path: Path) -> None:
-    whole = Path(write(tmp_path / "x.parquet", {"a": [1, 2, 3]})).read_bytes()
-
-    for size in range(len(whole)):
-        (tmp_path / "x.parquet").write_bytes(whole[:size])
-        with pytest.raises(CorpusError, match=r"x\.parquet: not Parquet, truncated or damaged") as caught:
-            read_file(str(tmp_path / "x.parquet"), pa.schema({"a": pa.int64()}))
-        assert "\n" not in str(caught.value)
-
-
-def test_damaged_data_is_an_error(tmp_path: Path) -> None:
-    # Plain values without compression: only the page's checksum can tell.
-    path = write(
-        tmp_path / "x.parquet",
-        {"a": list(range(1000))},
-        write_page_checksum=True,
-        use_dictionary=False,
-        compression="NONE",
-    )
-    whole = bytearray(Path(path).read_bytes())
-    whole[500] ^= 1
-    Path(path).write_bytes(whole)
-
-    with pytest.raises(CorpusError, match=r"x\.parquet: not Parquet, truncated or damaged .*; write the file again"):
-        read_file(path, pa.schema({"a": pa.int64()}))
-
-
-def test_a_flipped_bit_is_an_error_or_loses_no_row(tmp_path: Path) -> None:
-    # Without checksums a flipped bit of a number is another number; but rows must not vanish, nor the process.
-    path = write(tmp_path / "x.parquet", {"a": list(range(30)), "s": ["x"] * 30}, store_schema=False)
-    whole = Path(path).read_bytes()
-    failed = 0
-
-    for bit in range(0, 8 * len(whole), 3):
-        damaged = bytearray(whole)
-        damaged[bit // 8] ^= 1 << bit % 8
-        Path(path).write_bytes(damaged)
-        try:
-            chunks = read_file(path, pa.schema({"a": pa.int64(), "s": pa.string()}))
-            assert sum(chunk.rows + len(chunk.unread) for chunk in chunks) == 30
-        except CorpusError:
-            failed += 1
-    assert failed > 100
-
-
-def test_an_error_of_the_file_system_is_not_taken_for_damage(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", {"a": list(range(10))})
-    chunks = reader_for("parquet").read(Shard(path, "", 0, ""), pa.schema({"a": pa.int64()}), Wanted(2, 1 << 20))
-    next(chunks)
-
-    with pytest.raises(ConnectionError):
-        chunks.throw(ConnectionError("lost"))
