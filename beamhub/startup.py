@@ -16,10 +16,12 @@ from typing import NoReturn
 
 import pyarrow as pa
 
+_starting = True
+
 
 @contextlib.contextmanager
 def collection_paused() -> Iterator[None]:
-    """No garbage is collected in the block; what is there at the end of a process's first one is not looked at again."""
+    """No garbage is collected in the block. What is there at its end is not looked at again, until `started`."""
     if not gc.isenabled():
         # Someone else's choice, or a block around this one.
         yield
@@ -28,10 +30,15 @@ def collection_paused() -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():
-            # Once: what a later block leaves may be garbage.
+        if _starting:
             gc.freeze()
         gc.enable()
+
+
+def started() -> None:
+    """A process's start is over: what later blocks leave may be garbage."""
+    global _starting
+    _starting = False
 
 
 def leave(status: int) -> NoReturn:

@@ -24,7 +24,7 @@ from beamhub.engine.worklist import commit_run, read_again, read_worklist
 from beamhub.errors import ModuleError
 from beamhub.features.ledger import LedgerWriter, ShardResult
 from beamhub.features.paths import VersionPaths
-from beamhub.startup import collection_paused
+from beamhub.startup import collection_paused, started
 
 NAMESPACE = "beamhub"
 
@@ -69,6 +69,7 @@ class ComputeShards(beam.DoFn):
         try:
             with collection_paused():
                 pool = self._pool = acquire_pool(self._spec, self._threads)
+            started()
         except ModuleError as error:
             # Raised on it would end the job, on some runners after hours; each shard says it instead.
             self._broken = str(error)
@@ -119,14 +120,14 @@ class CommitRun(beam.DoFn):
         self._version = version
         self._run = run
 
-    def process(self, again: int) -> Iterable[int]:
-        """Commits once all shards are through, `again` of them twice."""
+    def process(self, shards: int) -> Iterable[int]:
+        """Commits once all shards are through."""
         commit_run(VersionPaths(self._out, self._version), self._run)
-        return [again]
+        return [shards]
 
 
 class ComputeTable(beam.PTransform):
-    """From paths of worklist files to one element, after the commit: the number of files that were done again."""
+    """From paths of worklist files to one element, after the commit: the number of shards, those done again counted twice."""
 
     def __init__(
         self, spec: TableSpec, out: str, run: str, threads: int | None = None, progress: str | None = None
@@ -142,15 +143,15 @@ class ComputeTable(beam.PTransform):
     def expand(self, worklists: Any) -> Any:
         """Applies the steps."""
         shards = worklists | "ReadWorklist" >> beam.FlatMap(read_worklist)
-        computed = shards | "Compute" >> self._compute()
+        computed = shards | "Compute" >> self._compute() | "Computed" >> _Sum()
         # Files whose ranges disagree are done again whole; there are hardly ever any.
         again = computed | "ReadAgain" >> beam.ParDo(ReadAgain(self._out, self._spec.version, self._run))
-        return (again | "ComputeAgain" >> self._compute()) | "Commit" >> beam.ParDo(
-            CommitRun(self._out, self._spec.version, self._run)
-        )
+        computed_again = again | "ComputeAgain" >> self._compute()
+        every = (computed, computed_again) | beam.Flatten() | "All" >> _Sum()
+        return every | "Commit" >> beam.ParDo(CommitRun(self._out, self._spec.version, self._run))
 
     def _compute(self) -> Any:
-        """From shards to their number, once all are computed."""
+        """From shards to a 1 for each that is computed."""
         return _Compute(ComputeShards(self._spec.to_json(), self._out, self._threads, self._progress))
 
 
@@ -160,9 +161,13 @@ class _Compute(beam.PTransform):
         self._do = compute
 
     def expand(self, shards: Any) -> Any:
-        return (
-            shards
-            | "Spread" >> beam.Reshuffle()
-            | "ComputeShards" >> beam.ParDo(self._do)
-            | "CountShards" >> beam.combiners.Count.Globally()
-        )
+        done = shards | "Spread" >> beam.Reshuffle() | "ComputeShards" >> beam.ParDo(self._do)
+        return done | "One" >> beam.Map(lambda _: 1)
+
+
+class _Sum(beam.PTransform):
+    """One sum of some numbers, once all are there. Beam's global sum builds three times as many steps, to sum up none too."""
+
+    def expand(self, numbers: Any) -> Any:
+        keyed = numbers | "ForOneKey" >> beam.Map(lambda number: (0, number))
+        return keyed | "Sum" >> beam.CombinePerKey(sum) | "Values" >> beam.Values()

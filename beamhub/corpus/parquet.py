@@ -23,17 +23,25 @@ from beamhub.errors import CorpusError, UsageError
 
 _MAGIC = b"PAR1"
 _MEND = "write the file again or leave it out of the corpus"
+_FIRST = 64
+"""Rows of a row group's first batch."""
+_GROWTH = 8
+"""How many times the rows of a batch the next one may have."""
 
 
 @dataclass(frozen=True)
 class _Rows(Stretch):
-    """A batch as the file holds it; `first` is the row number of its first row, `shard` are those of the shard."""
+    """A batch as the file holds it; `first` is the row number of its first row, `shard` are those of the shard.
+
+    `size` in bytes, where it is known.
+    """
 
     batch: pa.RecordBatch
     first: int
     shard: range
     schema: pa.Schema
     path: str
+    size: int | None = None
 
     @property
     def rows(self) -> int:
@@ -41,17 +49,17 @@ class _Rows(Stretch):
 
     @functools.cached_property
     def nbytes(self) -> int:
-        return int(self.batch.nbytes)
+        return int(self.batch.nbytes) if self.size is None else self.size
 
     @property
     def reached(self) -> float:
         return (self.first + self.rows - self.shard.start) / len(self.shard) if self.shard else 1.0
 
     def cut(self, start: int, rows: int) -> _Rows:
-        return replace(self, batch=self.batch.slice(start, rows), first=self.first + start)
+        return replace(self, batch=self.batch.slice(start, rows), first=self.first + start, size=None)
 
     def join(self, others: Sequence[_Rows]) -> _Rows:
-        return replace(self, batch=pa.concat_batches([self.batch, *(each.batch for each in others)]))
+        return replace(self, batch=pa.concat_batches([self.batch, *(each.batch for each in others)]), size=None)
 
     def decode(self) -> Chunk:
         return _chunk(self.batch, self.first, self.schema, self.path)
@@ -86,15 +94,11 @@ class ParquetFormat(CorpusFormat):
             _check(schema, file.schema_arrow, shard.path)
             starts = _starts(file.metadata, shard.path)
             groups = _groups(file.metadata, shard, source.seek(0, 2)) if shard.is_range else range(len(starts) - 1)
-            size = _batch_rows(file.metadata, groups, wanted.rows, wanted.max_bytes)
             first = starts[groups.start]
             every = range(first, starts[groups.stop])
-            # One thread: several shards are read at once.
-            batches = file.iter_batches(size, list(groups), schema.names, use_threads=False)
-            for batch in batches if groups else ():
-                stretch = _Rows(batch, first, every, schema, shard.path)
-                yield from _bounded(stretch, wanted.max_bytes)
-                first += stretch.rows
+            for batch, size in _batches(file, groups, schema.names, wanted) if groups else ():
+                yield _Rows(batch, first, every, schema, shard.path, size)
+                first += batch.num_rows
             if first != starts[groups.stop]:
                 raise _miscounted(shard.path, first, starts[groups.stop])
 
@@ -175,24 +179,49 @@ def _miscounted(path: str, got: int, wanted: int) -> CorpusError:
     return CorpusError(f"{path}: damaged: has {got} rows where its footer says {wanted}; {_MEND}")
 
 
-def _batch_rows(metadata: pq.FileMetaData, groups: range, rows: int, max_bytes: int) -> int:
-    """How many rows `max_bytes` hold in the row group of the widest rows, all columns counted; `rows` at most.
+def _batches(
+    file: pq.ParquetFile, groups: range, names: Sequence[str], wanted: Wanted
+) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """The rows of row groups, in batches that `wanted` bounds, and the bytes of each.
 
-    A footer tells the sizes of single columns too, but asking for them ends the process where a footer is damaged.
+    A footer tells how large rows are in the file, where a value of many rows may stand once. So a row group is begun
+    with few rows, and each batch tells how many the next may have. (A footer tells the sizes of single columns too, but
+    asking for them ends the process where a footer is damaged.)
     """
-    widths = [metadata.row_group(n).total_byte_size / max(1, metadata.row_group(n).num_rows) for n in groups]
-    return max(1, min(rows, int(max_bytes / max([1.0, *widths]))))
-
-
-def _bounded(stretch: _Rows, max_bytes: int) -> Iterator[_Rows]:
-    """A stretch in parts, for what the file holds once for many rows is larger here than its footer tells."""
-    parts = max(1, -(-stretch.nbytes // (2 * max_bytes)))
-    if parts == 1:
-        yield stretch
+    # One thread: several shards are read at once.
+    begin = functools.partial(file.iter_batches, row_groups=list(groups), columns=names, use_threads=False)
+    if not names:
+        yield from ((batch, 0) for batch in begin(wanted.rows))
         return
-    step = -(-stretch.rows // parts)
-    for start in range(0, stretch.rows, step):
-        yield stretch.cut(start, min(step, stretch.rows - start))
+    batches: Iterator[pa.RecordBatch] | None = None
+    for left, stored in _sizes(file.metadata, groups):
+        rows, read = _FIRST, stored
+        while left > 0:
+            fitting = int(wanted.max_bytes / max(1.0, stored, read))
+            rows = max(1, min(rows, left, wanted.rows, fitting))
+            batches = batches or begin(rows)
+            file.reader.set_batch_size(rows)
+            batch = next(batches, None)
+            if batch is None:
+                return
+            # Once: asking for them lets go of the interpreter's lock, for which others wait.
+            size = int(batch.nbytes)
+            yield batch, size
+            left -= batch.num_rows
+            read = size / max(1, batch.num_rows)
+            rows *= _GROWTH
+
+
+def _sizes(metadata: pq.FileMetaData, groups: range) -> list[tuple[int, float]]:
+    """Rows of each row group, and bytes a row as the file holds them; groups of few rows count as part of their neighbour."""
+    found: list[tuple[int, float]] = []
+    for group in map(metadata.row_group, groups):
+        rows, width = group.num_rows, group.total_byte_size / max(1, group.num_rows)
+        if found and rows <= _FIRST:
+            before, widest = found.pop()
+            rows, width = before + rows, max(widest, width)
+        found.append((rows, width))
+    return found
 
 
 def _chunk(batch: pa.RecordBatch, first: int, schema: pa.Schema, path: str) -> Chunk:
