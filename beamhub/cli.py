@@ -20,6 +20,10 @@ EPILOG = """exit status:
 Whatever the status, what was committed before is unchanged."""
 
 
+BEAM = """All other flags are Apache Beam's own (--runner, --direct_num_workers, ...). Without any of them this process does the
+work, with all cores and without Beam."""
+
+
 class _Once(argparse.Action):
     """Stores a value, and refuses a second one, which argparse would silently take instead of the first."""
 
@@ -105,7 +109,7 @@ def _parser() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
             command(
                 name,
                 (job.__doc__ or "").splitlines()[0],
-                epilog="All other flags are Apache Beam's own (--runner, --direct_num_workers, ...).\n\n" + EPILOG,
+                epilog=f"{BEAM}\n\n{EPILOG}",
                 formatter_class=argparse.RawDescriptionHelpFormatter,
             ),
             job,

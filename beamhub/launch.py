@@ -13,6 +13,7 @@ from typing import Any
 
 import beamhub
 from beamhub import report
+from beamhub.alone import run_alone
 from beamhub.bar import progress_bar
 from beamhub.engine.planning import Plan, describe_limits, make_plan
 from beamhub.engine.tablespec import TableSpec
@@ -40,7 +41,7 @@ def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
     """
     started = time.monotonic()
     with collection_paused():
-        # Without flags of Beam's there is nothing to check, and Beam is not imported for a run with nothing to do.
+        # Without flags of Beam's this process does the work, and Beam is not imported.
         options = make_options(beam_arguments) if beam_arguments else None
         plan = make_plan(job)
     for warning in plan.corpus.warnings:
@@ -54,21 +55,23 @@ def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
     if plan.is_done:
         return report.nothing_to_do(plan)
     run, worklists = _begin(plan, beam_arguments)
-    counters: dict[str, int] = {}
     if worklists:
         with collection_paused():
             import_tensorflow()
-            from beamhub.transforms import ComputeTable
-
-            options = options or make_options(beam_arguments)
+            if options is not None:
+                from beamhub.transforms import ComputeTable
     ordered = plan.todo.shards.take(plan.todo.largest_first)
     folder = RunPapers(plan.paths, run).path("progress")
-    with progress_bar(ordered, dealt(options) if len(worklists) == 1 else None, folder) as progress:
-        if worklists:
+    counters: dict[str, int] = {}
+    workers = dealt(options) if options is not None and len(worklists) == 1 else None
+    with progress_bar(ordered, workers, folder) as progress:
+        if not worklists:
+            commit_run(plan.paths, run)
+        elif options is None:
+            counters = run_alone(plan.spec, plan.paths.out, run, worklists, progress)
+        else:
             table = ComputeTable(plan.spec, plan.paths.out, run, compute_threads(options), progress)
             counters = run_pipeline(options, table, worklists)
-        else:
-            commit_run(plan.paths, run)
     return report.finished(plan, read_outcome(plan.paths, run), time.monotonic() - started, counters)
 
 

@@ -6,7 +6,6 @@ is in `beamhub.features.commit`. Neither knows of Beam.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,16 +14,12 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beamhub.engine.lane import Lane
-from beamhub.engine.pool import ComputePool, acquire_pool
-from beamhub.engine.progress import Progress, acquire_reporter
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
+from beamhub.engine.worker import Worker
 from beamhub.engine.worklist import commit_run, read_again, read_worklist
-from beamhub.errors import ModuleError
-from beamhub.features.ledger import LedgerWriter, ShardResult
+from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import VersionPaths
-from beamhub.startup import collection_paused, started
 
 NAMESPACE = "beamhub"
 
@@ -43,60 +38,25 @@ class ComputeShards(beam.DoFn):
         self._progress = progress
 
     def setup(self) -> None:
-        """Reads the spec. The module is loaded, or found loaded, for the first shard: a step without any needs none."""
-        self._spec = TableSpec.from_json(self._spec_json)
-        self._paths = VersionPaths(self._out, self._spec.version)
-        self._pool: ComputePool | None = None
-        self._broken = ""
-        self._reporter = acquire_reporter(self._progress) if self._progress is not None else None
+        """Reads the spec."""
+        self._worker = Worker(TableSpec.from_json(self._spec_json), self._out, self._threads, self._progress)
 
     def start_bundle(self) -> None:
-        """A ledger writer for each bundle: what a bundle has finished is in the ledger when Beam takes it as done."""
-        self._ledger = LedgerWriter(self._paths)
-        self._bundle = contextlib.ExitStack()
-        self._lane: Lane | None = None
+        """What a bundle has finished is in the ledger when Beam takes it as done."""
+        self._worker.begin()
 
     def process(self, item: WorkItem) -> Iterator[ShardResult]:
-        """Reads one shard, and yields those that are finished: the last steps of one go along with the first of the next."""
-        if self._lane is None and not self._broken:
-            self._begin()
-        if self._lane is None:
-            yield from self._record([ShardResult.not_done(item.shard, "failed", self._broken)])
-        else:
-            yield from self._record(self._lane.submit(item))
-
-    def _begin(self) -> None:
-        try:
-            with collection_paused():
-                pool = self._pool = acquire_pool(self._spec, self._threads)
-            started()
-        except ModuleError as error:
-            # Raised on it would end the job, on some runners after hours; each shard says it instead.
-            self._broken = str(error)
-            return
-        self._bundle.enter_context(pool.stages.lane())
-        progress = Progress() if self._reporter is None else self._bundle.enter_context(self._reporter.working())
-        self._lane = self._bundle.enter_context(Lane(self._spec, self._paths, pool, progress))
+        """Reads one shard, and yields those that are finished."""
+        yield from self._worker.submit(item)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        """Waits for the bundle's shards, and writes the rest of the ledger."""
-        last = [] if self._lane is None else self._record(self._lane.drain())
-        self._bundle.close()
-        self._ledger.flush()
-        if self._pool is not None:
-            for name, amount in self._pool.take_figures().items():
-                Metrics.counter(NAMESPACE, name).inc(amount)
+        """Waits for the bundle's shards."""
+        last = self._worker.finish()
+        for name, amount in self._worker.take_counts().items():
+            Metrics.counter(NAMESPACE, name).inc(amount)
         window = GlobalWindow()
         for result in last:
             yield WindowedValue(result, window.max_timestamp(), [window])
-
-    def _record(self, results: list[ShardResult]) -> list[ShardResult]:
-        for result in results:
-            self._ledger.add(result)
-            for name in ("read", "produced", "dead", "bytes"):
-                Metrics.counter(NAMESPACE, name).inc(getattr(result, name))
-            Metrics.counter(NAMESPACE, f"shards_{result.outcome}").inc()
-        return results
 
 
 class ReadAgain(beam.DoFn):

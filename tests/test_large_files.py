@@ -17,7 +17,7 @@ from beamhub.engine.pool import acquire_pool
 from beamhub.features.lineage import write_once
 from beamhub.spec import EmbedJob
 from tests.corpora import example, write_tfrecord
-from tests.jobs import refused, succeed
+from tests.jobs import beamhub, refused, succeed
 from tests.small import save
 
 WIDTH = 4
@@ -91,16 +91,18 @@ def test_a_large_file_is_done_in_ranges(module: str, mode: list[str], tmp_path: 
     assert f"{len(ranges)} done" in succeed("status", tmp_path / "out")
 
 
+@pytest.mark.parametrize("runner", [True, False], ids=["pipeline", "alone"])
 def test_a_file_whose_ranges_disagree_is_done_again_whole_in_the_same_run(
-    module: str, tmp_path: Path, path: Path
+    module: str, runner: bool, tmp_path: Path, path: Path
 ) -> None:
     """Given records one of which is a TFRecord file itself, longer than a range and of records that the module takes, when
     the file is read in ranges, then the table has the outer records alone, and no file of a range is left."""
     values = write_nested(path, 1000)
     out = tmp_path / "out"
 
-    succeed("embed", *flags(module, path, out, "--split-bytes=20000"))
+    ran = beamhub("embed", *flags(module, path, out, "--split-bytes=20000"), runner=runner)
 
+    assert ran.status == 0, ran.err
     check(out, values)
     assert shards_in(out) == [(0, -1)]
     assert len([file for file in out.rglob("*.parquet") if "pending" not in str(file)]) == 1
