@@ -71,25 +71,20 @@ class Trial:
         return fed_bytes(self.caller.call.bindings, {feed.binding.input: feed for feed in feeds})
 
     def known_result_bytes(self) -> int | None:
-        """Bytes of all outputs of one record, where they are known without a run."""
+        """Bytes of all outputs of one record, where TensorFlow knows them without a run."""
         call, bound = self.caller.call, self.caller.bound
-        specs = {name: bound.signature.outputs[name] for name in bound.outputs}
-        if any(each.kind != "dense" or each.dtype == "string" for each in specs.values()):
+        try:
+            shapes = bound.output_shapes(_specs(call))
+        except self.caller.refusals:
             return None
-        shapes = {name: each.shape for name, each in specs.items()}
-        if any(not shape or shape[0] is not None or None in shape[1:] for shape in shapes.values()):
-            # The signature does not say; a trace, which takes its time, may.
-            try:
-                shapes = bound.output_shapes(_specs(call))
-            except self.caller.refusals:
-                return None
         total = 0
         for name, shape in shapes.items():
-            known = [size for size in (shape or ())[1:] if size is not None]
-            if not shape or len(known) < len(shape) - 1:
+            spec = bound.signature.outputs[name]
+            known = [size for size in shape or () if size is not None]
+            if spec.kind != "dense" or spec.dtype == "string" or shape is None or len(known) < len(shape):
                 return None
-            total += math.prod(known) * np.dtype(specs[name].dtype).itemsize
-        return total
+            total += math.prod(known) * np.dtype(spec.dtype).itemsize
+        return total // call.sizes[0]
 
     def output_shapes(self, sample: Outputs) -> dict[str, OutputShape]:
         """What is known of each output: sizes that TensorFlow proves for every call of this shape; the others vary."""
