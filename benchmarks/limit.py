@@ -27,7 +27,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-gc.disable()
+if __name__ == "__main__":
+    # Before TensorFlow is imported; not for peers that import this file.
+    gc.disable()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import google_crc32c
