@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from benchmarks.check import WrongOutputError
 from benchmarks.process import CommandFailedError
-from benchmarks.results import Results, Settings
+from benchmarks.results import THE_LIMIT, Results, Settings
 from benchmarks.rounds import Rounds
 from benchmarks.systems import LIMIT, SYSTEMS, System, bare
 from benchmarks.workloads import SHORT, WORKLOADS, Inputs
@@ -38,7 +38,11 @@ def main() -> None:
     results = Results(path, Settings.here())
     rows = [Inputs(args.root.resolve(), workload, format) for workload in workloads for format in formats]
     named = {system.name: system for system in systems}
-    rounds = Rounds(results, named, args.root / "out", None if args.short else bare)
+    if args.short:
+        rounds = Rounds(results, named, args.root / "out")
+    else:
+        searched = Results(args.root / "search.jsonl", Settings.here(THE_LIMIT))
+        rounds = Rounds(results, named, args.root / "out", bare, searched)
     try:
         rounds.run(rows, args.repeats, started + 60 * args.minutes)
     except (CommandFailedError, WrongOutputError) as error:

@@ -1,6 +1,6 @@
 """The module alone, on tensors that are in memory: no reading, no decoding, no writing. What nobody can be faster than.
 
-python -m benchmarks.bare --name text --column text --module FOLDER --files FILE
+python -m benchmarks.bare --name text --column text --module FOLDER --files FILE --size 8192
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 import tensorflow as tf
 
 from benchmarks.limit import (
-    BEST,
     THREADS,
     constants,
     one_thread_for_operations,
@@ -43,9 +42,8 @@ def in_memory(name: str, column: str, file: str, size: int) -> list[Any]:
     return [batch for batch in found if batch.shape[0] == size]
 
 
-def bare(name: str, column: str, module: str, file: str) -> float:
+def bare(name: str, column: str, module: str, file: str, size: int, frozen: bool) -> float:
     """Rows per second of the module alone, called as the limit calls it."""
-    size, frozen = BEST[name]
     loaded = tf.saved_model.load(module)
     signature = loaded.signatures["serving_default"]
     (feed,) = signature.structured_input_signature[1]
@@ -86,9 +84,12 @@ def main() -> None:
     parse.add_argument("--column", required=True)
     parse.add_argument("--module", required=True)
     parse.add_argument("--files", nargs="+", required=True)
+    parse.add_argument("--size", type=int, required=True)
+    parse.add_argument("--frozen", action="store_true")
     args = parse.parse_args()
     one_thread_for_operations(THREADS)
-    print(json.dumps({"rows_per_s": bare(args.name, args.column, args.module, args.files[0])}))
+    rate = bare(args.name, args.column, args.module, args.files[0], args.size, args.frozen)
+    print(json.dumps({"rows_per_s": rate}))
 
 
 if __name__ == "__main__":

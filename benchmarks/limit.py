@@ -4,7 +4,7 @@ It reads the same files as the systems, and writes the same columns, a Parquet f
 
 - one thread a core calls one `tf.function` that decodes, preprocesses and runs the module on a batch; operations have no
   threads of their own (`intra_op` 1);
-- batch sizes, and whether variables are frozen to constants, are the best of a search on this machine (`search.py`);
+- batch sizes, and whether variables are frozen to constants, are what a search found to be best on the machine (`search.py`);
 - Parquet is read by pyarrow, TFRecord by a loop and `tf.io.parse_example`, ahead of the computing threads, across files;
 - a writer thread takes what is done, in order, and writes row groups of vectors without dictionary and statistics;
 - Python collects no garbage, and the process ends without taking its objects apart: two seconds of imports and exit less.
@@ -42,14 +42,6 @@ THREADS = len(os.sched_getaffinity(0))
 SIDE = 28
 PIXELS = 224
 ROW_GROUP = 8192
-
-BEST: dict[str, tuple[int, bool]] = {
-    "text": (8192, False),
-    "vae": (256, False),
-    "mobilenet035": (8, True),
-    "mobilenet100": (8, True),
-}
-"""Records in a call, and whether variables are frozen: the best of `search.py`."""
 
 
 def one_thread_for_operations(callers: int) -> None:
@@ -256,14 +248,11 @@ def main() -> None:
     parse.add_argument("--module", required=True)
     parse.add_argument("--files", nargs="+", required=True)
     parse.add_argument("--out", type=Path, required=True)
-    parse.add_argument("--size", type=int)
-    parse.add_argument("--frozen", type=int)
+    parse.add_argument("--size", type=int, required=True, help="records in a call")
+    parse.add_argument("--frozen", action="store_true", help="variables are constants")
     args = parse.parse_args()
     one_thread_for_operations(THREADS)
-    size, frozen = BEST[args.name]
-    size = args.size or size
-    frozen = frozen if args.frozen is None else bool(args.frozen)
-    print(json.dumps({"rows": run(args.name, args.column, args.module, args.files, args.out, size, frozen)}))
+    print(json.dumps({"rows": run(args.name, args.column, args.module, args.files, args.out, args.size, args.frozen)}))
 
 
 if __name__ == "__main__":

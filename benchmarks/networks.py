@@ -94,26 +94,26 @@ def save(name: str, folder: Path) -> None:
 
 
 class OfExamples(tf.Module):
-    """A saved module behind a signature that takes serialized `tf.Example`s: decoding and preprocessing inside."""
+    """A saved module behind a signature that takes serialized `tf.Example`s: the limit's own function, with decoding and
+    preprocessing inside."""
 
-    def __init__(self, name: str, folder: Path, column: str) -> None:
+    def __init__(self, name: str, folder: Path, column: str, frozen: bool) -> None:
         super().__init__()
-        from benchmarks.limit import prepared
+        from benchmarks.limit import load
 
-        self.loaded = tf.saved_model.load(str(folder))
-        signature = self.loaded.signatures["serving_default"]
-        (feed,) = signature.structured_input_signature[1]
+        self.function = load(str(folder), name, frozen)
+        self.loaded = self.function.module
         features = {"id": tf.io.FixedLenFeature((), tf.int64), column: tf.io.FixedLenFeature((), tf.string)}
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False)
         def serve(examples: Any) -> Any:
             parsed = tf.io.parse_example(examples, features)
-            return {"id": parsed["id"], **signature(**{feed: prepared(name, parsed[column])})}
+            return {"id": parsed["id"], "embedding": self.function(parsed[column])}
 
         self.serve = serve
 
 
-def save_for_examples(name: str, folder: Path, column: str, out: Path) -> None:
+def save_for_examples(name: str, folder: Path, column: str, frozen: bool, out: Path) -> None:
     """Writes the module in `folder` once more, for who has nothing but `tf.Example`s to give."""
-    module = OfExamples(name, folder, column)
+    module = OfExamples(name, folder, column, frozen)
     tf.saved_model.save(module, str(out), signatures=module.serve)

@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.statistics import Interval, Pair, median
 from benchmarks.systems import LIMIT
+from benchmarks.workloads import Choice
 
 Row = tuple[str, str]
 """A workload and a format."""
@@ -26,6 +27,9 @@ Row = tuple[str, str]
 PACKAGES = ("apache-beam", "numpy", "pyarrow", "pyspark", "ray", "tensorflow", "tfx-bsl")
 UNMEASURED = ("__main__.py", "check.py", "page.py", "replan.py", "results.py", "search.py", "statistics.py")
 """Files of the benchmark that change no figure in `results.jsonl`."""
+EVERYTHING = ("beamhub/**/*.py", "benchmarks/**/*.py")
+THE_LIMIT = tuple(f"benchmarks/{name}.py" for name in ("corpora", "limit", "networks", "process", "workloads"))
+"""The code that a search for the limit's settings depends on."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,11 @@ class Settings:
         return described[lines[-1]["settings"]] if lines else None
 
     @classmethod
-    def here(cls) -> Settings:
+    def here(cls, files: Sequence[str] = EVERYTHING) -> Settings:
+        """Of this machine and this code, of which `files` are measured."""
         installed = {each.name.lower(): each.version for each in metadata.distributions()}
         packages = {name: installed[name] for name in PACKAGES if name in installed}
-        return cls(machine(), platform.python_version(), packages, source(Path(__file__).parents[1]))
+        return cls(machine(), platform.python_version(), packages, source(Path(__file__).parents[1], files))
 
 
 def machine() -> str:
@@ -64,10 +69,10 @@ def machine() -> str:
     return f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB"
 
 
-def source(root: Path) -> str:
-    """A digest of the code that is measured: beamhub, the limit, the peers and the workloads."""
+def source(root: Path, files: Sequence[str] = EVERYTHING) -> str:
+    """A digest of the code that is measured: by default beamhub, the limit, the peers and the workloads."""
     digest = hashlib.sha256()
-    for path in sorted([*root.glob("beamhub/**/*.py"), *root.glob("benchmarks/**/*.py")]):
+    for path in sorted(path for pattern in files for path in root.glob(pattern)):
         if path.parent.name != "benchmarks" or path.name not in UNMEASURED:
             digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
@@ -96,6 +101,11 @@ class Results:
 
     def _of(self, row: Row, system: str) -> list[dict[str, Any]]:
         return [line for line in self._lines if (line["workload"], line["format"], line["system"]) == (*row, system)]
+
+    def choice(self, row: Row) -> Choice | None:
+        """What a search has found to be the limit's best."""
+        found = [Choice(line["size"], line["frozen"]) for line in self._of(row, LIMIT) if "size" in line]
+        return found[-1] if found else None
 
     def checked(self, row: Row, system: str) -> bool:
         """Whether its output was found to be the limit's."""

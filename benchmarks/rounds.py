@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks import check
 from benchmarks.process import Cost, cost_of
 from benchmarks.results import Results
+from benchmarks.search import Search
 from benchmarks.statistics import Pair
 from benchmarks.systems import BARE, LIMIT, OURS, PYTHON_PATH, System
 from benchmarks.workloads import Inputs
@@ -25,21 +26,22 @@ from benchmarks.workloads import Inputs
 class Rounds:
     """Measures what `results` lack, with the systems given, the limit among them, and an empty folder to write to.
 
-    `alone` is the command that prints the rate of the bare module, if that is wanted.
+    `alone` is the command that prints the rate of the bare module, if that is wanted; `searched` keeps what the limit's best
+    settings are, without which it has those of earlier searches.
     """
 
     results: Results
     systems: Mapping[str, System]
     out: Path
     alone: Callable[[Inputs], list[str]] | None = None
+    searched: Results | None = None
     cost: Callable[[Sequence[str], Mapping[str, str]], Cost] = cost_of
 
     def run(self, rows: Sequence[Inputs], repeats: int, deadline: float = math.inf) -> None:
-        """Checks outputs, then measures; no round begins after `deadline` of the monotonic clock."""
-        for given in rows:
-            self._prepare(given)
+        """Settles how the limit calls, checks outputs, then measures; no round begins after `deadline` of the monotonic clock."""
+        ready = [self._prepared(given) for given in rows]
         for _ in range(repeats):
-            for given in rows:
+            for given in ready:
                 names = [system.name for system in self._able(given)] + ([BARE] if self.alone else [])
                 lacking = self.results.lacking(given.row, names, repeats)
                 if lacking and time.monotonic() < deadline:
@@ -48,8 +50,14 @@ class Rounds:
     def _able(self, given: Inputs) -> list[System]:
         return [system for system in self.systems.values() if given.format in system.formats]
 
-    def _prepare(self, given: Inputs) -> None:
-        """Makes what the systems read, and compares what they write with what the limit writes."""
+    def _prepared(self, given: Inputs) -> Inputs:
+        """Makes what the systems read, and compares what they write with what the limit writes.
+
+        Returns the inputs with the limit's settings.
+        """
+        given.make()
+        if self.searched is not None:
+            given = Search(self.searched, self._limit_seconds).chosen(given)
         able = self._able(given)
         for system in able:
             system.given(given).make(system.of_examples)
@@ -64,6 +72,10 @@ class Rounds:
             name = f"{system.name} on {given.workload.name}, {given.format}"
             checked = check.compare(wanted[rows], self._written(system, its), name)
             self.results.add(given.row, system.name, checked=checked)
+        return given
+
+    def _limit_seconds(self, given: Inputs) -> float:
+        return self._run(self.systems[LIMIT], given, given.workload.large).seconds
 
     def _written(self, system: System, its: Inputs) -> check.Rows:
         self._run(system, its, its.workload.small)

@@ -1,41 +1,54 @@
-"""The search behind `limit.BEST`: the rate of decoding, preprocessing and module together, for many batch sizes.
+"""Which batch size, and whether frozen variables, make the limit fastest on this machine: whole runs, one after the other.
 
-python -m benchmarks.search --name text --column text --module FOLDER --file FILE.parquet
+Found once for a workload and a format, under the same versions and code of the limit; `make bench` begins with it.
 """
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
 
-from benchmarks.bare import measured_rate
-from benchmarks.limit import THREADS, load, one_thread_for_operations, parquet_batches, parquet_tensor
+from benchmarks.results import Results
+from benchmarks.workloads import Choice, Inputs
 
-SIZES = {"text": (1024, 2048, 4096, 8192, 16384), "vae": (32, 64, 128, 256, 512, 1024)}
-IMAGES = (2, 4, 8, 16, 32)
-SECONDS = 4.0
-
-
-def search(name: str, column: str, module: str, file: str) -> None:
-    """Prints a line of JSON for each batch size, plain and frozen."""
-    for frozen in (False, True):
-        function = load(module, name, frozen)
-        for size in SIZES.get(name, IMAGES):
-            read = itertools.islice(parquet_batches(file, column, size), max(4, 512 // size))
-            batches = [parquet_tensor(name, values) for _, values in read if len(values) == size]
-            rate = measured_rate(function, batches, size, SECONDS)
-            print(json.dumps({"module": name, "size": size, "frozen": frozen, "rows_per_s": round(rate)}), flush=True)
+REPEATS = 3
 
 
-def main() -> None:
-    parse = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    for option in ("--name", "--column", "--module", "--file"):
-        parse.add_argument(option, required=True)
-    args = parse.parse_args()
-    one_thread_for_operations(THREADS)
-    search(args.name, args.column, args.module, args.file)
+@dataclass(frozen=True)
+class Search:
+    """`results` are of the limit's settings; `seconds` runs the limit over all files of inputs as they were chosen."""
+
+    results: Results
+    seconds: Callable[[Inputs], float]
+
+    def chosen(self, given: Inputs) -> Inputs:
+        """The inputs with the fastest choice, which is searched for if no earlier search has found it."""
+        return given.choose(self.results.choice(given.row) or self._found(given))
+
+    def _found(self, given: Inputs) -> Choice:
+        candidates = [given.choose(each) for each in near(given.choice)]
+        took: dict[Choice, list[float]] = {each.choice: [] for each in candidates}
+        for number in range(REPEATS):
+            for each in candidates if number % 2 == 0 else reversed(candidates):
+                took[each.choice].append(self.seconds(each))
+        best = fastest({choice: median(seconds) for choice, seconds in took.items()})
+        tried = [{"size": each.size, "frozen": each.frozen, "seconds": took[each]} for each in took]
+        self.results.add(given.row, "limit", size=best.size, frozen=best.frozen, tried=tried)
+        kind = "frozen" if best.frozen else "plain"
+        print(
+            f"{given.workload.name:13} {given.format:9} the limit calls {best.size}, {kind} variables", file=sys.stderr
+        )
+        return best
 
 
-if __name__ == "__main__":
-    main()
+def near(choice: Choice) -> list[Choice]:
+    """A choice, and those beside it."""
+    sizes = (choice.size // 2, choice.size * 2)
+    return [choice, *(Choice(size, choice.frozen) for size in sizes), Choice(choice.size, not choice.frozen)]
+
+
+def fastest(seconds: dict[Choice, float]) -> Choice:
+    """Of the choice with the least seconds."""
+    return min(seconds, key=lambda choice: seconds[choice])

@@ -58,7 +58,8 @@ def program(module: str, *flags: str, examples: bool = False) -> Command:
         network = inputs.module_of_examples if examples else inputs.module
         names = ["--name", load.name, "--column", load.column, "--module", str(network)]
         chosen = [str(path) for path in inputs.files[:files]]
-        return [sys.executable, "-m", f"benchmarks.{module}", *names, "--files", *chosen, "--out", str(out), *flags]
+        settings = [*load.choice.flags, "--files", *chosen, "--out", str(out), *flags]
+        return [sys.executable, "-m", f"benchmarks.{module}", *names, *settings]
 
     return command
 
@@ -67,7 +68,7 @@ def bare(inputs: Inputs) -> list[str]:
     """The command that prints the rate of the module alone."""
     load = inputs.workload
     names = ["--name", load.name, "--column", load.column, "--module", str(inputs.module)]
-    return [sys.executable, "-m", "benchmarks.bare", *names, "--files", str(inputs.files[0])]
+    return [sys.executable, "-m", "benchmarks.bare", *names, *load.choice.flags, "--files", str(inputs.files[0])]
 
 
 def beamhub(*flags: str) -> Command:

@@ -10,12 +10,27 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class Choice:
+    """How the limit calls a module: records in a call, and whether variables are frozen to constants."""
+
+    size: int
+    frozen: bool
+
+    @property
+    def flags(self) -> list[str]:
+        """For `limit.py` and all programs that take its arguments."""
+        return ["--size", str(self.size), *(["--frozen"] if self.frozen else [])]
+
+
+@dataclass(frozen=True)
 class Workload:
     """A module and the corpus that it runs on. `rows` are in one file, about two seconds of work for two cores.
 
     Rates are slopes between the first `small` and all `large` files. One file would not do for the small corpus: systems
     that give a file to a process would leave a core idle there, and their slope would come out too steep. One second of
     work would not do either: beamhub measures batch sizes for larger corpora alone, and its slope would pay for that.
+
+    `choice` was the best of earlier searches, and is where one begins (`search.py`).
     """
 
     name: str
@@ -23,6 +38,7 @@ class Workload:
     column: str
     kind: str
     rows: int
+    choice: Choice
     small: int = 2
     large: int = 8
 
@@ -34,10 +50,10 @@ class Workload:
 WORKLOADS = {
     each.name: each
     for each in (
-        Workload("text", "short texts, 64-d embedding", "text", "texts", 1_000_000),
-        Workload("vae", "28x28 VAE encoder", "image", "small_images", 60_000),
-        Workload("mobilenet035", "MobileNetV2 0.35", "image", "photographs", 1_000),
-        Workload("mobilenet100", "MobileNetV2 1.0", "image", "photographs", 400),
+        Workload("text", "short texts, 64-d embedding", "text", "texts", 1_000_000, Choice(8192, False)),
+        Workload("vae", "28x28 VAE encoder", "image", "small_images", 60_000, Choice(256, False)),
+        Workload("mobilenet035", "MobileNetV2 0.35", "image", "photographs", 1_000, Choice(8, True)),
+        Workload("mobilenet100", "MobileNetV2 1.0", "image", "photographs", 400, Choice(8, True)),
     )
 }
 
@@ -50,7 +66,7 @@ SHORT = {
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where the files of a workload in one format are."""
+    """Where the files of a workload in one format are, and how the limit calls its module."""
 
     root: Path
     workload: Workload
@@ -66,8 +82,13 @@ class Inputs:
 
     @property
     def module_of_examples(self) -> Path:
-        """The same module behind a signature that takes serialized `tf.Example`s."""
-        return self.root / "modules" / f"{self.workload.name}-examples"
+        """The same module behind a signature that takes serialized `tf.Example`s, its variables as the limit has them."""
+        kind = "frozen" if self.choice.frozen else "plain"
+        return self.root / "modules" / f"{self.workload.name}-examples-{kind}"
+
+    @property
+    def choice(self) -> Choice:
+        return self.workload.choice
 
     @property
     def files(self) -> list[Path]:
@@ -83,6 +104,10 @@ class Inputs:
         """The same workload with so many rows in a file."""
         return replace(self, workload=self.workload.of(rows))
 
+    def choose(self, choice: Choice) -> Inputs:
+        """The same with another choice for the limit."""
+        return replace(self, workload=replace(self.workload, choice=choice))
+
     def make(self, examples: bool = False) -> None:
         """Makes what is missing; the module of `tf.Example`s only where asked."""
         load = self.workload
@@ -90,10 +115,8 @@ class Inputs:
             self.module.parent.mkdir(parents=True, exist_ok=True)
             _python(f"networks.save({load.name!r}, pathlib.Path({str(self.module)!r}))")
         if examples and not (self.module_of_examples / "saved_model.pb").exists():
-            folders = (
-                f"pathlib.Path({str(self.module)!r}), {load.column!r}, pathlib.Path({str(self.module_of_examples)!r})"
-            )
-            _python(f"networks.save_for_examples({load.name!r}, {folders})")
+            given = f"{load.name!r}, pathlib.Path({str(self.module)!r}), {load.column!r}, {load.choice.frozen}"
+            _python(f"networks.save_for_examples({given}, pathlib.Path({str(self.module_of_examples)!r}))")
         missing = [path for path in self.files if not path.exists()]
         if missing:
             self.files[0].parent.mkdir(parents=True, exist_ok=True)

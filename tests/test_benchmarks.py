@@ -18,9 +18,10 @@ from benchmarks import check, page
 from benchmarks.process import CommandFailedError, Cost, cost_of
 from benchmarks.results import Results, Settings, source
 from benchmarks.rounds import Rounds
+from benchmarks.search import Search
 from benchmarks.statistics import Interval, Pair, exceeds, median, meets
 from benchmarks.systems import LIMIT, System
-from benchmarks.workloads import WORKLOADS, Inputs
+from benchmarks.workloads import WORKLOADS, Choice, Inputs
 
 HERE = Settings("two cores", "3.11", {"numpy": "2"}, "abc")
 TEXT = ("text", "parquet")
@@ -241,6 +242,29 @@ def test_late_command_is_ended_with_its_children(tmp_path: Path) -> None:
         cost_of(["sh", "-c", script], {}, limit=1.0)
     child = int((tmp_path / "child").read_text())
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_search_takes_the_limits_fastest_settings_and_keeps_them(tmp_path: Path) -> None:
+    given = Inputs(tmp_path, WORKLOADS["text"], "parquet")
+    first = given.choice
+    runs: list[Choice] = []
+
+    def seconds(inputs: Inputs) -> float:
+        runs.append(inputs.choice)
+        # Once, by chance, the others are slow.
+        is_best = inputs.choice == Choice(first.size * 2, first.frozen)
+        return 2.0 if is_best else 3.0 if len(runs) > 4 else 1.0
+
+    results = Results(tmp_path / "search.jsonl", HERE)
+    found = Search(results, seconds).chosen(given)
+
+    assert found.choice == Choice(first.size * 2, first.frozen)
+    sizes = {Choice(size, first.frozen) for size in (first.size // 2, first.size, first.size * 2)}
+    assert set(runs) == {*sizes, Choice(first.size, not first.frozen)}
+    kept = Search(Results(results.path, HERE), lambda _: pytest.fail("searched again")).chosen(given)
+    assert kept == found
+    assert "--frozen" not in found.choice.flags
+    assert Choice(8, True).flags == ["--size", "8", "--frozen"]
 
 
 def cells(text: str, *wanted: str) -> list[str]:

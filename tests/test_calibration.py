@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,15 @@ from beamhub.corpus.shards import Chunk
 from beamhub.engine import calibration
 from beamhub.engine.calibration import Calibration, Setting
 from beamhub.engine.caller import Caller
+from beamhub.engine.planning import make_plan
+from beamhub.engine.pool import acquire_module, bind_caller
 from beamhub.engine.tablespec import Call
 from beamhub.modules.loaded import AS_GIVEN, BoundSignature
 from beamhub.modules.ragged import Output
 from beamhub.modules.signatures import Shape, Signature
+from beamhub.spec import ExtractJob
 from beamhub.tasks.binding import Binding
+from tests.small import flags, identity
 
 CALL = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, 4)
 SAMPLE = Chunk(pa.record_batch({"x": pa.array([1.0, 2.0], pa.float32())}), np.arange(2))
@@ -33,6 +38,9 @@ class Doubles(BoundSignature):
 
     def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
         return {"y": 2 * raw["x"]}
+
+    def keep(self, sizes: Collection[int]) -> None:
+        pass
 
     def output_shapes(self, raw_specs: Mapping[str, tf.TensorSpec]) -> dict[str, Shape]:
         return {"y": (None,)}
@@ -119,6 +127,24 @@ def test_a_module_that_refuses_the_sample_keeps_the_default() -> None:
     found = Calibration(CALL, SAMPLE, 10**9, (4, 8), lambda _: bound(Refuses()), lambda: False).choose()
 
     assert (found.batch_size, found.frozen) == (4, False)
+
+
+def test_what_was_not_chosen_leaves_no_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each graph of frozen variables holds a copy of them."""
+    monkeypatch.setattr(calibration, "WORTH_SECONDS", 0.0)
+    module = identity(tmp_path / "m", (None, 1))
+    corpus = flags(tmp_path, module, pa.table({"x": pa.array([[1.0], [2.0]], pa.list_(pa.float32()))}))[3]
+    spec = make_plan(ExtractJob(module=module, corpus=str(corpus), out=str(tmp_path / "out"))).spec
+    loaded = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
+    found = bind_caller(loaded, spec.call, spec.task).bound
+    before = found.traces
+    sizes = {16384, 8192} - {spec.call.batch_size}
+
+    found({"x": np.zeros((spec.call.batch_size, 1), np.float32)})
+    assert found.traces == before >= 3
+    for size in sizes:
+        found({"x": np.zeros((size, 1), np.float32)})
+    assert found.traces == before + len(sizes)
 
 
 def test_rates_count_records() -> None:

@@ -192,7 +192,7 @@ class _Settling:
         def can_freeze() -> bool:
             return self.job.variables is None and bool(module.can_freeze(call.signature))
 
-        return Calibration(
+        chosen = Calibration(
             call,
             tried.sample,
             self._about_records(tried.sample),
@@ -200,6 +200,9 @@ class _Settling:
             lambda c: bind_caller(module, c, task),
             can_freeze,
         ).choose()
+        if chosen.fixed is None:
+            bind_caller(module, chosen, task).bound.keep({*chosen.sizes, *chosen.probes})
+        return chosen
 
     def _about_records(self, sample: Chunk) -> int:
         """Records in the corpus, by the size of the first ones; compression and columns that are not read are left out."""

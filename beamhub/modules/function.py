@@ -5,7 +5,7 @@ Imports TensorFlow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -81,6 +81,9 @@ class _BoundFunction(BoundSignature):
             check_changed(traced, self.signature.name)
             self._is_checked = True
         return in_bf16(traced)
+
+    def keep(self, sizes: Collection[int]) -> None:
+        self._run.keep(sizes)
 
     def output_shapes(self, raw_specs: Mapping[str, tf.TensorSpec]) -> dict[str, Shape]:
         if self._run.suits(raw_specs):

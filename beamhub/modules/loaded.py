@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,11 @@ class BoundSignature(ABC):
         Raises ModuleError where the prepared tensors are not what the signature wants, and
         `tf.errors.OpError` or ValueError where TensorFlow fails on the values or shapes.
         """
+
+    @abstractmethod
+    def keep(self, sizes: Collection[int]) -> None:
+        """Forgets what was traced for calls with other numbers of records than these: of each there may be a copy of all
+        constants."""
 
     @abstractmethod
     def output_shapes(self, raw_specs: Mapping[str, tf.TensorSpec]) -> dict[str, Shape]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -107,6 +107,10 @@ class _BoundFetches(BoundSignature):
         check_call(self.signature, inputs)
         results = self._run(*(inputs[name] for name in self.signature.inputs))
         return {name: to_output(name, results[name]) for name in self.outputs}
+
+    def keep(self, sizes: Collection[int]) -> None:
+        """The preparation's; a session's graph is not traced again."""
+        self._preparation.keep(sizes)
 
     def output_shapes(self, raw_specs: Mapping[str, tf.TensorSpec]) -> dict[str, Shape]:
         """As the graph has them, whatever the raw tensors' shapes: a session's graph is not traced again."""

@@ -6,7 +6,7 @@ Imports TensorFlow.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -33,7 +33,7 @@ class Traces:
         finish: Callable[[Any], Any] | None = None,
     ) -> None:
         """`finish` makes of a graph what is to be called instead, of the same tensors."""
-        self._run = tf.function(function, autograph=False, reduce_retracing=False)
+        self._function = function
         self._open = {name: tuple(shape) for name, shape in records.items() if shape is not None and None in shape}
         self._finish = finish or (lambda graph: graph)
         self._concrete: dict[Any, tuple[Any, Any]] = {}
@@ -54,11 +54,26 @@ class Traces:
         )
         found = self._concrete.get(shapes)
         if found is None:
-            specs = {name: tf.TensorSpec(shape, dtype) for name, shape, dtype in shapes}
             with self._tracing:
-                graph = self._run.get_concrete_function(specs)
-                found = self._concrete[shapes] = graph, self._finish(graph)
+                found = self._concrete.get(shapes) or self._trace(shapes)
         return found
+
+    def _trace(self, shapes: Any) -> tuple[Any, Any]:
+        # One function for each graph: what TensorFlow keeps of a function's graphs is freed with it, and not before.
+        run = tf.function(self._function, autograph=False, reduce_retracing=False)
+        graph = run.get_concrete_function({name: tf.TensorSpec(shape, dtype) for name, shape, dtype in shapes})
+        found = self._concrete[shapes] = graph, self._finish(graph)
+        return found
+
+    def keep(self, sizes: Collection[int]) -> None:
+        """Forgets the graphs for other numbers of records than these; their constants and buffers are freed."""
+        kept = {(size,) for size in sizes}
+        with self._tracing:
+            self._concrete = {
+                shapes: found
+                for shapes, found in self._concrete.items()
+                if all(tuple(shape[:1]) in kept for _, shape, _ in shapes)
+            }
 
     def suits(self, specs: Mapping[str, tf.TensorSpec]) -> bool:
         """Whether calls have these shapes.

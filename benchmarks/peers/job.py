@@ -10,18 +10,23 @@ from pathlib import Path
 CORES = len(os.sched_getaffinity(0))
 
 BATCHES = {"text": 8192, "vae": 2048, "mobilenet035": 64, "mobilenet100": 64}
-"""Rows that a system hands over at a time, some of the limit's batches: `Model` cuts them."""
+"""Rows that a system hands over at a time; `Model` cuts them into the limit's batches, and one that is larger is not reached."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A workload, the column that feeds its module, the files, all of one format, and the folder to write to."""
+    """A workload, the column that feeds its module, the files, all of one format, and the folder to write to.
+
+    `size` and `frozen` are the limit's: records in a call of the module, and whether its variables are constants.
+    """
 
     name: str
     column: str
     module: str
     files: tuple[str, ...]
     out: Path
+    size: int
+    frozen: bool
 
     @property
     def parquet(self) -> bool:
@@ -33,9 +38,11 @@ def parser() -> argparse.ArgumentParser:
     for option in ("--name", "--column", "--module", "--out"):
         parse.add_argument(option, required=True)
     parse.add_argument("--files", nargs="+", required=True)
+    parse.add_argument("--size", type=int, required=True)
+    parse.add_argument("--frozen", action="store_true")
     parse.add_argument("--batch", type=int)
     return parse
 
 
 def job(args: argparse.Namespace) -> Job:
-    return Job(args.name, args.column, args.module, tuple(args.files), Path(args.out))
+    return Job(args.name, args.column, args.module, tuple(args.files), Path(args.out), args.size, args.frozen)

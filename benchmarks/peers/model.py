@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from benchmarks.limit import BEST, load, one_thread_for_operations, parquet_tensor, parser
+from benchmarks.limit import load, one_thread_for_operations, parquet_tensor, parser
 from benchmarks.peers.job import Job
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
@@ -27,8 +27,8 @@ class Model:
             raise RuntimeError("TensorFlow 2 behaviour is switched off in this process")
         one_thread_for_operations(callers)
         self.job = job
-        self.size, frozen = BEST[job.name]
-        self.function = load(job.module, job.name, frozen)
+        self.size = job.size
+        self.function = load(job.module, job.name, job.frozen)
         self.parse = parser(self.function, job.column)
 
     def of_column(self, column: Any) -> Vectors:

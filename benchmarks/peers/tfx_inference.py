@@ -22,9 +22,6 @@ from tfx_bsl.public.proto import model_spec_pb2
 from benchmarks.peers.job import CORES, Job, job, parser
 from benchmarks.peers.model import schema, table
 
-BATCHES = {"text": 8192, "vae": 256, "mobilenet035": 8, "mobilenet100": 8}
-"""Examples in a call of the module."""
-
 
 def gathered(logs: list[Any]) -> Any:
     """An Arrow table of many predictions; the module hands the id through, so that no key is needed."""
@@ -65,7 +62,7 @@ def main() -> None:
     parse.add_argument("--mode", default="multi_processing")
     parse.add_argument("--workers", type=int, default=CORES)
     args = parse.parse_args()
-    run(job(args), args.mode, args.workers, args.batch or BATCHES[args.name])
+    run(job(args), args.mode, args.workers, args.batch or args.size)
 
 
 if __name__ == "__main__":
