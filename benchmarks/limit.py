@@ -241,7 +241,14 @@ def run(name: str, column: str, module: str, files: list[str], out: Path, size: 
     return rows
 
 
+def give_up(failure: threading.ExceptHookArgs) -> None:
+    """Ends the process with the error of a thread, for which the others would wait."""
+    sys.__excepthook__(failure.exc_type, failure.exc_value or failure.exc_type(), failure.exc_traceback)
+    os._exit(1)
+
+
 def main() -> None:
+    threading.excepthook = give_up
     parse = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parse.add_argument("--name", required=True)
     parse.add_argument("--column", required=True)

@@ -28,7 +28,7 @@ class Search:
         return given.choose(self.results.choice(given.row) or self._found(given))
 
     def _found(self, given: Inputs) -> Choice:
-        candidates = [given.choose(each) for each in near(given.choice)]
+        candidates = [given.choose(each) for each in near(given.choice, not given.workload.has_table)]
         took: dict[Choice, list[float]] = {each.choice: [] for each in candidates}
         for number in range(REPEATS):
             for each in candidates if number % 2 == 0 else reversed(candidates):
@@ -43,10 +43,10 @@ class Search:
         return best
 
 
-def near(choice: Choice) -> list[Choice]:
+def near(choice: Choice, can_freeze: bool) -> list[Choice]:
     """A choice, and those beside it."""
-    sizes = (choice.size // 2, choice.size * 2)
-    return [choice, *(Choice(size, choice.frozen) for size in sizes), Choice(choice.size, not choice.frozen)]
+    beside = [Choice(choice.size // 2, choice.frozen), Choice(choice.size * 2, choice.frozen)]
+    return [choice, *beside, *([Choice(choice.size, not choice.frozen)] if can_freeze else [])]
 
 
 def fastest(seconds: dict[Choice, float]) -> Choice:

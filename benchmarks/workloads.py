@@ -30,7 +30,7 @@ class Workload:
     that give a file to a process would leave a core idle there, and their slope would come out too steep. One second of
     work would not do either: beamhub measures batch sizes for larger corpora alone, and its slope would pay for that.
 
-    `choice` was the best of earlier searches, and is where one begins (`search.py`).
+    `choice` was the best of earlier searches, and is where one begins (`search.py`). A module with a table cannot be frozen.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Workload:
     choice: Choice
     small: int = 2
     large: int = 8
+    has_table: bool = False
 
     def of(self, rows: int) -> Workload:
         """The same with so many rows in a file."""
@@ -50,7 +51,9 @@ class Workload:
 WORKLOADS = {
     each.name: each
     for each in (
-        Workload("text", "short texts, 64-d embedding", "text", "texts", 1_000_000, Choice(8192, False)),
+        Workload(
+            "text", "short texts, 64-d embedding", "text", "texts", 1_000_000, Choice(8192, False), has_table=True
+        ),
         Workload("vae", "28x28 VAE encoder", "image", "small_images", 60_000, Choice(256, False)),
         Workload("mobilenet035", "MobileNetV2 0.35", "image", "photographs", 1_000, Choice(8, True)),
         Workload("mobilenet100", "MobileNetV2 1.0", "image", "photographs", 400, Choice(8, True)),
