@@ -28,12 +28,17 @@ class Search:
         return given.choose(self.results.choice(given.row) or self._found(given))
 
     def _found(self, given: Inputs) -> Choice:
-        candidates = [given.choose(each) for each in near(given.choice, not given.workload.has_table)]
-        took: dict[Choice, list[float]] = {each.choice: [] for each in candidates}
-        for number in range(REPEATS):
-            for each in candidates if number % 2 == 0 else reversed(candidates):
-                took[each.choice].append(self.seconds(each))
-        best = fastest({choice: median(seconds) for choice, seconds in took.items()})
+        took: dict[Choice, list[float]] = {}
+        best = given.choice
+        # Until none beside the best is better.
+        while others := [each for each in near(best, not given.workload.has_table) if each not in took]:
+            candidates = [best, *others]
+            for number in range(REPEATS):
+                for each in candidates if number % 2 == 0 else reversed(candidates):
+                    took.setdefault(each, []).append(self.seconds(given.choose(each)))
+            best = fastest({choice: median(took[choice]) for choice in candidates})
+            if best == candidates[0]:
+                break
         tried = [{"size": each.size, "frozen": each.frozen, "seconds": took[each]} for each in took]
         self.results.add(given.row, "limit", size=best.size, frozen=best.frozen, tried=tried)
         kind = "frozen" if best.frozen else "plain"
@@ -44,9 +49,9 @@ class Search:
 
 
 def near(choice: Choice, can_freeze: bool) -> list[Choice]:
-    """A choice, and those beside it."""
+    """The choices beside one."""
     beside = [Choice(choice.size // 2, choice.frozen), Choice(choice.size * 2, choice.frozen)]
-    return [choice, *beside, *([Choice(choice.size, not choice.frozen)] if can_freeze else [])]
+    return [*beside, *([Choice(choice.size, not choice.frozen)] if can_freeze else [])]
 
 
 def fastest(seconds: dict[Choice, float]) -> Choice:

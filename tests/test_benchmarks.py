@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def test_interval_is_that_of_the_exact_bootstrap(count: int) -> None:
     def at_most(rank: int) -> float:
         """The chance that the median of a resample is at most the value of that rank: half of the draws are."""
         share = (rank + 1) / count
-        return sum(comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(half, count + 1))
+        return sum(math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(half, count + 1))
 
     low, high = (next(values[rank] for rank in range(count) if at_most(rank) >= limit) for limit in (0.05, 0.95))
 
@@ -244,26 +244,46 @@ def test_late_command_is_ended_with_its_children(tmp_path: Path) -> None:
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.parametrize(("name", "can_freeze"), [("vae", True), ("text", False)])
-def test_search_takes_the_limits_fastest_settings_and_keeps_them(tmp_path: Path, name: str, can_freeze: bool) -> None:
-    given = Inputs(tmp_path, WORKLOADS[name], "parquet")
-    first = given.choice
+def searched(tmp_path: Path, name: str, seconds: Callable[[Choice], float]) -> tuple[Choice, list[Choice]]:
+    """What is chosen where a run of each choice takes so long, and all runs."""
     runs: list[Choice] = []
 
-    def seconds(inputs: Inputs) -> float:
-        runs.append(inputs.choice)
-        # Once, by chance, the others are faster.
-        is_best = inputs.choice == Choice(first.size * 2, first.frozen)
-        return 2.0 if is_best else 3.0 if len(runs) > 4 else 1.0
+    def run(given: Inputs) -> float:
+        runs.append(given.choice)
+        return seconds(given.choice)
 
-    results = Results(tmp_path / "search.jsonl", HERE)
-    found = Search(results, seconds).chosen(given)
+    given = Inputs(tmp_path, WORKLOADS[name], "parquet")
+    return Search(Results(tmp_path / "search.jsonl", HERE), run).chosen(given).choice, runs
 
-    assert found.choice == Choice(first.size * 2, first.frozen)
-    wanted = {Choice(size, first.frozen) for size in (first.size // 2, first.size, first.size * 2)}
-    assert set(runs) == wanted | ({Choice(first.size, not first.frozen)} if can_freeze else set())
-    kept = Search(Results(results.path, HERE), lambda _: pytest.fail("searched again")).chosen(given)
-    assert kept == found
+
+def test_search_goes_on_until_none_beside_the_best_is_faster(tmp_path: Path) -> None:
+    first = WORKLOADS["vae"].choice
+    wanted = Choice(first.size * 8, not first.frozen)
+
+    found, runs = searched(
+        tmp_path, "vae", lambda choice: abs(math.log2(choice.size / wanted.size)) + (choice.frozen != wanted.frozen)
+    )
+
+    assert found == wanted
+    assert Choice(wanted.size * 2, wanted.frozen) in runs
+    assert Choice(wanted.size * 4, wanted.frozen) not in runs
+
+
+def test_a_lucky_run_is_outvoted(tmp_path: Path) -> None:
+    first = WORKLOADS["text"].choice
+    lucky = iter([9.0, 1.0])
+
+    found, runs = searched(tmp_path, "text", lambda choice: 5.0 if choice == first else next(lucky, 9.0))
+
+    assert found == first
+    # A module with a table has no frozen form.
+    assert set(runs) == {Choice(size, False) for size in (first.size // 2, first.size, first.size * 2)}
+
+
+def test_what_was_found_is_not_searched_again(tmp_path: Path) -> None:
+    found, _ = searched(tmp_path, "text", lambda choice: 1 / choice.size if choice.size < 10**5 else 1.0)
+
+    assert searched(tmp_path, "text", lambda _: pytest.fail("searched again")) == (found, [])
 
 
 def test_a_choice_as_flags() -> None:
