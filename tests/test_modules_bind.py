@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -177,23 +175,6 @@ def test_each_new_shape_is_traced_once(path: str) -> None:
         bound({"left": rows, "right": rows})
 
     assert bound.traces == 2
-
-
-def test_graphs_that_are_not_kept_are_freed(path: str) -> None:
-    bound = load_module(path).bind("add", ["sum"])
-    few, many = ({"left": each, "right": each} for each in (np.zeros((2, 2), np.float32), np.zeros((4, 2), np.float32)))
-    bound(few), bound(many)
-    specs = {name: tf.TensorSpec((4, 2), tf.float32) for name in many}
-    graph = weakref.ref(bound._run.graph(specs))
-
-    bound.keep({2})
-    gc.collect()
-
-    assert graph() is None
-    bound(few)
-    assert bound.traces == 2
-    bound(many)
-    assert bound.traces == 3
 
 
 def test_output_shapes_are_known_without_a_run_and_leave_no_trace(path: str) -> None:
