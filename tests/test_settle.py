@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import beamhub as library
-from beamhub.engine.sizing import default_batch_size, fed_bytes
+from beamhub.engine.sizing import Load, fed_bytes
 from beamhub.tasks.binding import Binding
 from beamhub.tasks.gather import gather
 from tests.jobs import refused, succeed, tensor_column
@@ -82,7 +83,7 @@ def test_float64_beyond_float32_is_a_dead_letter(tmp_path: Path) -> None:
 
 
 def test_long_records_make_small_batches(tmp_path: Path) -> None:
-    """Vectors of a length that only the data knows: 100,000 floats are 400 kB, so a call of about 1 MiB has the least, eight."""
+    """Vectors of a length that only the data knows: 100,000 floats are 400 kB, so a call of about 4 MiB has eight."""
     module = save(tmp_path / "m", lambda x: {"sum": tf.reduce_sum(x, 1)}, tf.TensorSpec((None, None), tf.float32, "x"))
     waves = pa.array([[1.0] * 100_000, [2.0] * 100_000], pa.list_(pa.float32()))
 
@@ -112,7 +113,7 @@ def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("fed", "result", "expected"),
     [
-        (4 * 784, 8, 256),
+        (4 * 784, 8, 1024),
         (32, 8, 16384),
         (400_000, 8, 8),
         (4_000_000, 8, 4),
@@ -122,8 +123,46 @@ def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> Non
     ],
 )
 def test_default_batch_size(fed: int, result: int, expected: int) -> None:
-    """1 MiB of input, or 8 records in 16 MiB; 16 MiB of outputs; a power of two from 4 to 16,384."""
-    assert default_batch_size(fed, result) == expected
+    """4 MiB of input, or 8 records in 16 MiB; 16 MiB of outputs; a power of two from 4 to 16,384."""
+    assert Load(fed, result).default == expected
+
+
+@pytest.mark.parametrize(
+    ("load", "expected"),
+    [
+        (Load(4, 4, seconds=1 / 20_000), 16384),
+        (Load(4, 4, seconds=1 / 100), 64),
+        (Load(4, 4, seconds=10.0), 8),
+        (Load(4 << 20, 4, seconds=10.0), 4),
+        (Load(4, 4, records=600), 512),
+        (Load(4, 4, records=3), 256),
+        (Load(4 << 20, 4, records=3), 4),
+    ],
+)
+def test_calls_are_short_and_no_larger_than_a_shard(load: Load, expected: int) -> None:
+    """One second for a call, or eight records in it, or fewer where memory wants it; 256 for any shard."""
+    assert load.default == expected
+    assert max(load.worth_measuring) == expected
+
+
+def test_a_heavy_module_gets_small_batches(tmp_path: Path) -> None:
+    """By the 4 bytes that a record feeds a call would have 4,096; that many are seconds of work."""
+    matrix = tf.constant(np.eye(300, dtype=np.float32))
+
+    def heavy(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.map_fn(lambda value: (matrix @ (matrix * value))[0, 0], x[:, 0])}
+
+    module = save(tmp_path / "m", heavy, tf.TensorSpec((None, 1), tf.float32, "x"))
+    numbers = np.random.default_rng(0).random(5_000, np.float32)
+
+    summary = succeed(
+        "extract", *flags(tmp_path, module, pa.table({"x": pa.FixedSizeListArray.from_arrays(numbers, 1)}))
+    )
+
+    size = re.search(r"calls +of (\d+), ", summary)
+    assert size is not None
+    assert 8 <= int(size[1]) <= 2048
+    np.testing.assert_allclose(library.open(str(tmp_path / "out")).to_numpy("y"), numbers, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ class Budget:
         """What was `held` is now `size` bytes; it does not wait, for what is computed is there."""
         with self._changed:
             self._bytes += size - held
-            self._changed.notify_all()
+            if size < held:
+                self._changed.notify_all()
 
     def learn(self, rows: int, size: int) -> None:
         """So many records have become so many bytes."""

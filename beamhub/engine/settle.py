@@ -18,7 +18,7 @@ from beamhub.corpus.splitting import SPLIT_BYTES
 from beamhub.engine.calibration import Calibration
 from beamhub.engine.caller import Failure
 from beamhub.engine.pool import acquire_module, bind_caller
-from beamhub.engine.sizing import SMALLEST_BATCH, batch_sizes, default_batch_size, result_bytes, rows_together
+from beamhub.engine.sizing import SMALLEST_BATCH, Load, few, result_bytes, rows_together
 from beamhub.engine.tablespec import Call, TableSpec
 from beamhub.engine.threads import configure_tensorflow
 from beamhub.engine.trial import Trial
@@ -171,12 +171,26 @@ class _Settling:
         call = replace(call, together=rows_together(fed, result, is_open))
         sizes: tuple[int, ...] = (call.batch_size,)
         if call.fixed is None:
-            size = self.job.batch_size or default_batch_size(fed, result)
-            sizes = (size,) if self.job.batch_size else batch_sizes(size, fed, result)
-            call = replace(call, batch_size=size)
+            sizes = self._sizes(module, call, task, read, Load(fed, result))
+            call = replace(call, batch_size=sizes[0])
             # Again, as the job will: some sizes are known only now.
             tried = self._try(Trial(bind_caller(module, call, task)), call, read)
         return self._measure(module, call, task, tried, sizes), tried.shapes
+
+    def _sizes(self, module: Any, call: Call, task: Task, read: pa.Schema, load: Load) -> tuple[int, ...]:
+        """The batch size that was asked for; or the default one, and others that are worth measuring."""
+        if self.job.batch_size:
+            return (self.job.batch_size,)
+        sample = next(self._samples(read, _feeds_records(call)), None)
+        if sample is None:
+            return (load.default,)
+        load = replace(load, records=self._about_records(sample) // len(self.corpus.shards))
+        call = replace(call, batch_size=load.default)
+        some = replace(call, batch_size=few(call.sizes))
+        if some != call:
+            seconds = Trial(bind_caller(module, some, task)).seconds(sample)
+            load = replace(load, seconds=seconds / some.batch_size)
+        return load.worth_measuring
 
     def _measure(self, module: Any, call: Call, task: Task, tried: _Tried, sizes: tuple[int, ...]) -> Call:
         """The call with the fastest batch size and kind of variables, or those that were asked for."""

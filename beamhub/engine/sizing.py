@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,14 +12,18 @@ from beamhub.tasks.base import OutputShape
 from beamhub.tasks.binding import Binding
 from beamhub.tasks.gather import Feed
 
-CALL_BYTES = 1 << 20
-"""Input of one call, about: larger batches of images fall out of a core's cache."""
+CALL_BYTES = 4 << 20
+"""Input of one call, about: smaller ones pay for the way of a batch through the stages, larger ones leave a core's cache."""
 MOST_CALL_BYTES = 16 << 20
 """Input of one call, at most, of which `LEAST_BATCH` may need so much."""
 MEASURED_CALL_BYTES = 8 << 20
 """Input of one call, at most, where another batch size is measured: each thread holds it several times over."""
 RESULT_BYTES = 16 << 20
 """Outputs of one call, at most, but for the smallest batch."""
+CALL_SECONDS = 1.0
+"""One call, at most, but for the least batch: of a few heavy records it would hold much that is computed on the way."""
+FEW = 64
+SMALL_SHARD = 256
 LARGEST_BATCH = 16384
 LEAST_BATCH = 8
 """Below it, the cost of a call shows; memory may still force it."""
@@ -30,22 +35,52 @@ TOGETHER_BYTES = 8 << 20
 """Records are gathered up to the first; those that differ in length up to the second, or so many bytes that they feed."""
 
 
-def default_batch_size(fed: int, result: int) -> int:
-    """A power of two from 4 to 16,384, by the bytes that a record feeds and by those that come of it."""
-    fast = max(LEAST_BATCH, CALL_BYTES // max(fed, 1))
-    most = max(1, min(fast, MOST_CALL_BYTES // max(fed, 1), RESULT_BYTES // max(result, 1)))
-    return int(min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** int(np.log2(most)))))
+@dataclass(frozen=True)
+class Load:
+    """What decides how many records a call has.
+
+    `fed` bytes go in for a record and `result` bytes come out, after so many `seconds`; a shard has about `records`. Where one
+    is not known, it bounds nothing.
+    """
+
+    fed: int
+    result: int
+    seconds: float = 0.0
+    records: int = LARGEST_BATCH
+
+    @property
+    def default(self) -> int:
+        """A power of two from 4 to 16,384."""
+        fast = max(LEAST_BATCH, CALL_BYTES // max(self.fed, 1))
+        return max(SMALLEST_BATCH, _power_of_two(min(fast, self._most(MOST_CALL_BYTES))))
+
+    @property
+    def worth_measuring(self) -> tuple[int, ...]:
+        """Batch sizes, the default first: memory and time bound them before speed does."""
+        default, most = self.default, self._most(MEASURED_CALL_BYTES)
+        near = (default * 4, default * 2, default // 2)
+        return (default, *(each for each in near if SMALLEST_BATCH <= each <= most))
+
+    def _most(self, fed: int) -> int:
+        """Records in a call that may be fed so many bytes."""
+        by_memory = min(fed // max(self.fed, 1), RESULT_BYTES // max(self.result, 1))
+        by_time = int(CALL_SECONDS / self.seconds) if self.seconds else LARGEST_BATCH
+        # More would be padding; but later shards may be larger than the first ones.
+        by_shard = max(SMALL_SHARD, self.records)
+        return min(by_memory, max(LEAST_BATCH, min(by_time, by_shard, LARGEST_BATCH)))
 
 
-def batch_sizes(default: int, fed: int, result: int) -> tuple[int, ...]:
-    """The batch sizes that are worth measuring, the default first: memory bounds them before speed does."""
-    most = min(LARGEST_BATCH, MEASURED_CALL_BYTES // max(fed, 1), RESULT_BYTES // max(result, 1))
-    near = (default * 4, default * 2, default // 2)
-    return (default, *(each for each in near if SMALLEST_BATCH <= each <= most))
+def few(sizes: Sequence[int]) -> int:
+    """How many records tell what one takes: as many as some of the calls have, where these are few."""
+    return max((each for each in sizes if each <= FEW), default=FEW)
+
+
+def _power_of_two(most: int) -> int:
+    return 1 << max(1, most).bit_length() - 1
 
 
 def rows_together(fed: int, result: int, is_open: bool) -> int:
-    """How many records go through the stages together, at least; see `default_batch_size`.
+    """How many records go through the stages together, at least; see `Load`.
 
     Small calls share the cost of what is done once for a batch. Of records that differ in length (`is_open`) there are more,
     so that those of one length share calls.
