@@ -55,7 +55,7 @@ def verdict(found: Interval, met: bool) -> str:
 
 
 def limit_shares(results: Results) -> str:
-    """beamhub's ratios to the limit, with their targets, and the bare module's."""
+    """beamhub's ratios to the limit, with their targets, the bare module's, and how the limit calls."""
 
     def cell(row: Row, name: str) -> str:
         ratio = results.ratio(row, name, LIMIT)
@@ -65,10 +65,22 @@ def limit_shares(results: Results) -> str:
         return f"{ratio}, {target} {verdict(ratio, meets(ratio, target))}"
 
     rows = (
-        [*title(row), *(cell(row, name) for name in WAYS), str(results.ratio(row, BARE, LIMIT) or "")]
+        [
+            *title(row),
+            *(cell(row, name) for name in WAYS),
+            str(results.ratio(row, BARE, LIMIT) or ""),
+            calls(results, row),
+        ]
         for row in results.rows()
     )
-    return table(["workload", "corpus", *(SYSTEMS[name].title for name in WAYS), "the module alone"], rows)
+    ways = [SYSTEMS[name].title for name in WAYS]
+    return table(["workload", "corpus", *ways, "the module alone", "the limit's calls"], rows)
+
+
+def calls(results: Results, row: Row) -> str:
+    """How the limit calls."""
+    choice = results.choice(row)
+    return "" if choice is None else f"{choice.size:,} records, {'frozen' if choice.frozen else 'plain'}"
 
 
 def peer_shares(results: Results) -> str:

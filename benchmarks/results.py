@@ -86,13 +86,26 @@ class Results:
         self._lines: list[dict[str, Any]] = []
         if path.exists():
             lines = [json.loads(line) for line in path.read_text().splitlines()]
-            self._lines = [line for line in lines if line.get("settings") == settings.key and "described" not in line]
+            for line in lines:
+                if line.get("settings") == settings.key and "described" not in line:
+                    self._take(line)
 
     def add(self, row: Row, system: str, **values: Any) -> None:
         if not self._lines:
             self._append({"settings": self.settings.key, "described": asdict(self.settings)})
         line = {"settings": self.settings.key, "workload": row[0], "format": row[1], "system": system, **values}
         self._append(line)
+        self._take(line)
+
+    def choose(self, row: Row, choice: Choice) -> None:
+        """From now on the limit calls so; what was measured beside another choice is used no more."""
+        if self.choice(row) != choice:
+            self.add(row, LIMIT, **asdict(choice))
+
+    def _take(self, line: dict[str, Any]) -> None:
+        if "size" in line:
+            row = line["workload"], line["format"]
+            self._lines = [each for each in self._lines if (each["workload"], each["format"]) != row]
         self._lines.append(line)
 
     def _append(self, line: Mapping[str, Any]) -> None:
@@ -103,7 +116,7 @@ class Results:
         return [line for line in self._lines if (line["workload"], line["format"], line["system"]) == (*row, system)]
 
     def choice(self, row: Row) -> Choice | None:
-        """What a search has found to be the limit's best."""
+        """How the limit calls, as a search has found it to be the best."""
         found = [Choice(line["size"], line["frozen"]) for line in self._of(row, LIMIT) if "size" in line]
         return found[-1] if found else None
 

@@ -58,6 +58,7 @@ class Rounds:
         given.make()
         if self.searched is not None:
             given = Search(self.searched, self._limit_seconds).chosen(given)
+        self.results.choose(given.row, given.choice)
         able = self._able(given)
         for system in able:
             system.given(given).make(system.of_examples)

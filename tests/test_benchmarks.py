@@ -20,7 +20,7 @@ from benchmarks.results import Results, Settings, source
 from benchmarks.rounds import Rounds
 from benchmarks.statistics import Interval, Pair, exceeds, median, meets
 from benchmarks.systems import LIMIT, System
-from benchmarks.workloads import WORKLOADS, Inputs
+from benchmarks.workloads import WORKLOADS, Choice, Inputs
 
 HERE = Settings("two cores", "3.11", {"numpy": "2"}, "abc")
 TEXT = ("text", "parquet")
@@ -104,6 +104,23 @@ def test_results_go_on_where_they_were_left_under_the_same_settings(tmp_path: Pa
     assert Results(path, HERE).rates(TEXT, LIMIT) == {0: pytest.approx(100.0)}
     assert Results(path, other).rates(TEXT, LIMIT) == {0: pytest.approx(200.0), 1: pytest.approx(300.0)}
     assert Settings.last(path) == other
+
+
+def test_another_choice_of_the_limit_voids_what_was_measured_beside_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    results = Results(path, HERE)
+    results.choose(TEXT, Choice(8, True))
+    record(results, LIMIT, {0: 100.0})
+    results.add(("vae", "parquet"), LIMIT, round=0, **asdict(pair(50.0)))
+    results.choose(TEXT, Choice(8, True))
+    assert results.rates(TEXT, LIMIT) == {0: pytest.approx(100.0)}
+
+    results.choose(TEXT, Choice(16, True))
+
+    for same in (results, Results(path, HERE)):
+        assert same.choice(TEXT) == Choice(16, True)
+        assert same.rates(TEXT, LIMIT) == {}
+        assert same.rates(("vae", "parquet"), LIMIT) == {0: pytest.approx(50.0)}
 
 
 def test_source_changes_with_what_is_measured_alone(tmp_path: Path) -> None:
@@ -191,9 +208,9 @@ def rounds(tmp_path: Path, *systems: System) -> Rounds:
 
 
 def steps(tmp_path: Path) -> list[tuple[str, int | None]]:
-    """System and round of each line, in the order measured; no round for a check."""
+    """System and round of each line, in the order measured; no round for a check. How the limit calls is left out."""
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    return [(line["system"], line.get("round")) for line in lines if "system" in line]
+    return [(line["system"], line.get("round")) for line in lines if "round" in line or "checked" in line]
 
 
 def test_rounds_are_done_in_pieces_and_the_limit_is_in_each(tmp_path: Path, given: Inputs) -> None:
