@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from beamhub.engine.threads import cores
-from beamhub.errors import BeamhubError, UsageError
-from beamhub.modules.reason import reason
+from beamhub.errors import UsageError
 from beamhub.spec import nearest
 
 LOCAL = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
@@ -95,8 +94,7 @@ def run_pipeline(options: Any, table: Any, worklists: Sequence[str]) -> dict[str
     Returns:
         The sums of beamhub's counters; none from a runner that does not tell them.
 
-    Raises:
-        BeamhubError: the runner failed.
+    Raises whatever the runner raises.
     """
     import apache_beam as beam
 
@@ -110,11 +108,6 @@ def run_pipeline(options: Any, table: Any, worklists: Sequence[str]) -> dict[str
         result = pipeline.run()
         result.wait_until_finish()
         return _counters(result)
-    except (RuntimeError, ValueError, OSError) as error:
-        # What a runner raises for a worker that died or a step that failed.
-        raise BeamhubError(
-            f"the pipeline ended early ({reason(error)}); nothing was lost: finished shards are kept, run again to go on"
-        ) from error
     finally:
         log.setLevel(level)
 

@@ -80,7 +80,9 @@ class Job:
     split_bytes: int | None = _option(
         "cut larger files into ranges of about N bytes; 0 leaves them whole (default: 268435456)", None, metavar="N"
     )
-    batch_size: int | None = _option("records in one call (default: by the size of a record)", None, metavar="N")
+    batch_size: int | None = _option(
+        "records in one call (default: by the size of a record and by measuring)", None, metavar="N"
+    )
     variables: str | None = _option(
         "plain variables or frozen to constants (default: the faster, measured)", None, choices=("plain", "frozen")
     )

@@ -1,4 +1,5 @@
-"""Runs beamhub's command line as a user would, in this process or in one of its own, always on a runner that is named."""
+"""Runs beamhub's command line as a user would, in this process or in one of its own: on a runner that is named, or, where a
+test says so, without Beam."""
 
 from __future__ import annotations
 
@@ -34,26 +35,26 @@ def beamhub(command: str, *arguments: object, runner: bool = True) -> Ran:
     return Ran(status, out.getvalue(), err.getvalue())
 
 
-def succeed(command: str, *arguments: object) -> str:
+def succeed(command: str, *arguments: object, runner: bool = True) -> str:
     """`beamhub`, which must end with status 0; returns what it printed."""
-    ran = beamhub(command, *arguments)
+    ran = beamhub(command, *arguments, runner=runner)
     assert ran.status == 0, ran.err
     return ran.out
 
 
-def refused(status: int, command: str, *arguments: object) -> str:
+def refused(status: int, command: str, *arguments: object, runner: bool = True) -> str:
     """`beamhub`, which must end with this status and one line on standard error; returns the line."""
-    ran = beamhub(command, *arguments)
+    ran = beamhub(command, *arguments, runner=runner)
     assert ran.status == status, ran
     assert ran.err.startswith("beamhub: "), ran.err
     assert ran.err.count("\n") == 1, ran.err
     return ran.err
 
 
-def start(command: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+def start(command: str, *arguments: object, runner: bool = True, **environment: str) -> subprocess.Popen[str]:
     """`python -m beamhub COMMAND ...` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "beamhub", *_line(command, arguments, True)],
+        [sys.executable, "-m", "beamhub", *_line(command, arguments, runner)],
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,5 +1,6 @@
 """A job without flags of Beam's: this process is the one worker."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beamhub.features.ledger import LedgerWriter
 from beamhub.features.table import open as open_table
-from tests.jobs import Ran, beamhub, succeed
+from tests.jobs import Ran, beamhub, refused, succeed
 from tests.small import identity
 
 
@@ -72,4 +74,20 @@ def test_a_shard_that_fails_keeps_no_other_from_being_done(tmp_path: Path, job: 
     assert "2.parquet" in first.err
     assert second.status == 0, second.err
     assert "5 in the table" in second.out
+    assert rows_of(tmp_path / "out").num_rows == 70
+
+
+def test_a_disk_that_is_full_ends_it_with_one_line(
+    tmp_path: Path, job: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(writer: LedgerWriter) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(LedgerWriter, "flush", full)
+        line = refused(1, "extract", *job, "--out", tmp_path / "out", runner=False)
+
+    assert "No space left on device" in line
+    assert "run again to go on" in line
+    succeed("extract", *job, "--out", tmp_path / "out", runner=False)
     assert rows_of(tmp_path / "out").num_rows == 70

@@ -26,7 +26,8 @@ from tests.jobs import RUNNER, refused, succeed
 from tests.small import save
 
 ROWS = {"a": 256, "b": 96, "c": 96}
-DEALT = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+DEALT = (RUNNER, "--direct_running_mode=multi_processing", "--direct_num_workers=2")
+THREADS = (RUNNER, "--direct_running_mode=multi_threading", "--direct_num_workers=2")
 
 
 def slow(x: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -57,7 +58,8 @@ def write_file(tmp_path: Path, name: str, rows: int) -> None:
 
 
 def terminal(job: list[str], *flags: str, columns: int = 120, **environment: str) -> Terminal:
-    command = [sys.executable, "-m", "beamhub", "extract", *job, RUNNER, *flags]
+    """Without flags the job runs without Beam."""
+    command = [sys.executable, "-m", "beamhub", "extract", *job, *flags]
     return Terminal(command, {**os.environ, **environment}, columns)
 
 
@@ -72,7 +74,7 @@ def left_behind(tmp_path: Path) -> list[Path]:
     return [path for path in (tmp_path / "out").rglob("progress/*") if path.is_file()]
 
 
-@pytest.mark.parametrize("flags", [(), DEALT, ("--direct_running_mode=multi_threading", "--direct_num_workers=2")])
+@pytest.mark.parametrize("flags", [(), (RUNNER,), DEALT, THREADS])
 def test_the_bar_follows_the_run(job: list[str], tmp_path: Path, flags: tuple[str, ...]) -> None:
     with terminal(job, *flags) as shown:
         states, out, status = ended(shown)
@@ -129,10 +131,11 @@ def test_failed_shards_end_the_bar_too(job: list[str], tmp_path: Path) -> None:
     assert "1 shards failed" in shown.raw.rpartition("\x1b[2K")[2]
 
 
-def test_interrupted(job: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [(), (RUNNER,)])
+def test_interrupted(job: list[str], tmp_path: Path, flags: tuple[str, ...]) -> None:
     """Ctrl-C in the middle: the line is erased, the cursor is there, and our own line follows."""
     write_file(tmp_path, "a", 20_000)
-    with terminal(job) as shown:
+    with terminal(job, *flags) as shown:
         next(state for state in shown.drawn() if state.phase == "computing")
         shown.process.send_signal(signal.SIGINT)
         _, out, status = ended(shown)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from beamhub.corpus.shards import Chunk
 from beamhub.engine import calibration
 from beamhub.engine.calibration import Calibration, Setting
-from beamhub.engine.caller import Caller
+from beamhub.engine.caller import Caller, Rows
 from beamhub.engine.planning import make_plan
 from beamhub.engine.pool import acquire_module, bind_caller
 from beamhub.engine.tablespec import Call
@@ -23,7 +23,9 @@ from beamhub.modules.loaded import AS_GIVEN, BoundSignature
 from beamhub.modules.ragged import Output
 from beamhub.modules.signatures import Shape, Signature
 from beamhub.spec import ExtractJob
+from beamhub.tasks.base import Outputs
 from beamhub.tasks.binding import Binding
+from beamhub.tasks.gather import Feed
 from tests.small import flags, identity
 
 CALL = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, 4)
@@ -134,11 +136,21 @@ def test_what_was_not_chosen_leaves_no_graphs(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(calibration, "WORTH_SECONDS", 0.0)
     module = identity(tmp_path / "m", (None, 1))
     corpus = flags(tmp_path, module, pa.table({"x": pa.array([[1.0], [2.0]], pa.list_(pa.float32()))}))[3]
+    traced: set[int] = set()
+    attempt = Caller.attempt
+
+    def noted(self: Caller, feeds: list[Feed], rows: Rows, size: int) -> Outputs | Exception:
+        traced.add(size)
+        return attempt(self, feeds, rows, size)
+
+    monkeypatch.setattr(Caller, "attempt", noted)
     spec = make_plan(ExtractJob(module=module, corpus=str(corpus), out=str(tmp_path / "out"))).spec
     loaded = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
     found = bind_caller(loaded, spec.call, spec.task).bound
     before = found.traces
+    # What was measured for texts and numbers: the default and half of it.
     sizes = {16384, 8192} - {spec.call.batch_size}
+    assert traced >= sizes
 
     found({"x": np.zeros((spec.call.batch_size, 1), np.float32)})
     assert found.traces == before >= 3

@@ -129,12 +129,13 @@ def test_at_the_limit_a_run_commits(module: str, tmp_path: Path) -> None:
     assert "1 dead letters in" in summary
 
 
-def test_above_the_limit_nothing_is_committed(module: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("runner", [True, False])
+def test_above_the_limit_nothing_is_committed(module: str, tmp_path: Path, runner: bool) -> None:
     encoded: list[bytes | None] = [png(picture) for picture in images(100)]
     encoded[5] = encoded[6] = b"no image"
     write_corpus(tmp_path / "corpus", encoded)
 
-    line = refused(3, "embed", *flags(module, tmp_path))
+    line = refused(3, "embed", *flags(module, tmp_path), runner=runner)
 
     assert "2 of 100 records (2.00%) are dead letters" in line
     assert not list((tmp_path / "out").rglob("gen-*.json"))
@@ -142,7 +143,7 @@ def test_above_the_limit_nothing_is_committed(module: str, tmp_path: Path) -> No
     (data,) = (tmp_path / "out").rglob("*.parquet")
     before = hashlib.sha256(data.read_bytes()).hexdigest(), data.stat().st_mtime_ns
 
-    summary = succeed("embed", *flags(module, tmp_path, "--max-dead-fraction=0.02"))
+    summary = succeed("embed", *flags(module, tmp_path, "--max-dead-fraction=0.02"), runner=runner)
 
     assert "98 produced + 2 dead" in summary
     assert (hashlib.sha256(data.read_bytes()).hexdigest(), data.stat().st_mtime_ns) == before

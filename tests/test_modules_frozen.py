@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,15 @@ import pytest
 import tensorflow as tf
 
 import beamhub
+from beamhub.engine import calibration
+from beamhub.engine.calibration import Calibration
+from beamhub.engine.planning import make_plan
+from beamhub.engine.pool import acquire_module
 from beamhub.errors import ModuleError
 from beamhub.modules import frozen
+from beamhub.modules.function import FunctionModule
 from beamhub.modules.load import load_module
+from beamhub.spec import ExtractJob
 from tests.jobs import refused, succeed
 from tests.small import flags
 
@@ -121,3 +129,37 @@ def test_pinned_variables(linear: str, tmp_path: Path) -> None:
     assert "was begun with frozen" in line
     assert "nothing to do" in again
     assert beamhub.open(str(tmp_path / "out")).to_numpy("y").tolist() == [[1, 2], [3, 4]]
+
+
+def test_constants_that_are_not_used_are_freed(linear: str) -> None:
+    module = load_module(linear)
+    assert module.can_freeze("serving_default")
+    frozen_function = weakref.ref(module._frozen["serving_default"])
+
+    module.forget_frozen("serving_default")
+    gc.collect()
+
+    assert frozen_function() is None
+
+
+def test_plain_variables_that_were_faster_leave_no_constants(
+    linear: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(Calibration, "_rate", lambda _, setting: 1.0 if setting.frozen else 2.0)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(8, np.float32)), 2)
+    job = flags(tmp_path, linear, pa.table({"z": vectors, "a": vectors}))[3]
+    asked: list[str] = []
+    can_freeze = FunctionModule.can_freeze
+
+    def noted(self: FunctionModule, signature: str) -> bool:
+        asked.append(signature)
+        return can_freeze(self, signature)
+
+    monkeypatch.setattr(FunctionModule, "can_freeze", noted)
+
+    given = {"signature": "serving_default", "input": ("z=z", "a=a")}
+    call = make_plan(ExtractJob(module=linear, corpus=str(job), out=str(tmp_path / "out"), **given)).spec.call
+
+    assert (asked, call.frozen) == (["serving_default"], False)
+    assert acquire_module(call.handle, call.digest, call.tags)._frozen == {}

@@ -63,14 +63,14 @@ def data_files(out: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_sigkill_half_way_and_run_again(module: str, workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("runner", "workers"), [(False, 1), (True, 1), (True, 3)])
+def test_sigkill_half_way_and_run_again(module: str, runner: bool, workers: int, tmp_path: Path) -> None:
     """Given a job killed when some of its 40 shards are done, when it is run again (with another number of workers), then
     the finished files are left alone, and all files equal those of an undisturbed run byte for byte."""
     write_corpus(tmp_path / "corpus", 40)
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     succeed("embed", *flags(module, tmp_path / "corpus", undisturbed))
-    process = start("embed", *flags(module, tmp_path / "corpus", killed))
+    process = start("embed", *flags(module, tmp_path / "corpus", killed), runner=runner)
     while len(data_files(killed)) < 10:
         assert process.poll() is None, process.communicate()
     process.kill()
@@ -80,7 +80,7 @@ def test_sigkill_half_way_and_run_again(module: str, workers: int, tmp_path: Pat
     assert not list(killed.rglob("gen-*.json"))
 
     several = [f"--direct_num_workers={workers}", "--direct_running_mode=multi_threading"] if workers > 1 else []
-    succeed("embed", *flags(module, tmp_path / "corpus", killed), *several)
+    succeed("embed", *flags(module, tmp_path / "corpus", killed), *several, runner=runner)
 
     assert data_files(killed) == data_files(undisturbed)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished

@@ -67,6 +67,10 @@ class Gathered:
         groups = np.split(good[np.argsort(group.ravel(), kind="stable")], np.cumsum(sizes)[:-1])
         return [groups[each] for each in np.argsort(first)]
 
+    def length(self, group: Rows) -> int:
+        """Values in each record of a group."""
+        return sum(int(feed.lengths[group[0]]) for feed in self.feeds)
+
 
 @dataclass(frozen=True)
 class Caller:

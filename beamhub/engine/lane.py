@@ -71,10 +71,12 @@ class Lane:
 
     def _begin(self, item: WorkItem) -> None:
         flow = _Flow(item, previous=self._flows[-1].result if self._flows else None)
-        self._flows.append(flow)
         flow.result.add_done_callback(functools.partial(self._count, item.shard))
-        self._writer.submit(self._write, flow)
-        self._read(flow)
+        # From here on the writer is told of the end, whatever ends it.
+        with flow.reading():
+            self._writer.submit(self._write, flow)
+            self._flows.append(flow)
+            self._read(flow)
 
     def _count(self, shard: Shard, result: Future[ShardResult]) -> None:
         # One that was begun in a wrong place is not finished.
@@ -107,16 +109,15 @@ class Lane:
         return found
 
     def _read(self, flow: _Flow) -> None:
-        with flow.reading():
-            check_token(flow.item.shard)
-            stretches, batches = scan(flow.item, self._spec)
-            while not flow.failed.is_set():
-                with self._pool.stages.busy("read"):
-                    batch = next(batches, None)
-                if batch is None:
-                    flow.span = stretches.span
-                    return
-                flow.put(self._pool.submit(batch))
+        check_token(flow.item.shard)
+        stretches, batches = scan(flow.item, self._spec)
+        while not flow.failed.is_set():
+            with self._pool.stages.busy("read"):
+                batch = next(batches, None)
+            if batch is None:
+                flow.span = stretches.span
+                return
+            flow.put(self._pool.submit(batch))
 
     def _write(self, flow: _Flow) -> None:
         with flow.settling(), contextlib.ExitStack() as abandoned:

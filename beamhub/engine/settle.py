@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from beamhub import storage
@@ -16,9 +17,10 @@ from beamhub.corpus.listing import Corpus
 from beamhub.corpus.shards import Chunk
 from beamhub.corpus.splitting import SPLIT_BYTES
 from beamhub.engine.calibration import Calibration
-from beamhub.engine.caller import Failure
+from beamhub.engine.caller import Failure, Rows
 from beamhub.engine.pool import acquire_module, bind_caller
-from beamhub.engine.sizing import SMALLEST_BATCH, Load, few, result_bytes, rows_together
+from beamhub.engine.short_calls import ascending_calls, most_in_short_call
+from beamhub.engine.sizing import LEAST_BATCH, SMALLEST_BATCH, Load, result_bytes, rows_together
 from beamhub.engine.tablespec import Call, TableSpec
 from beamhub.engine.threads import configure_tensorflow
 from beamhub.engine.trial import Trial
@@ -39,11 +41,13 @@ SAMPLE_CHUNKS = 16
 
 @dataclass(frozen=True)
 class _Tried:
-    """What the outputs look like, the bytes that a record feeds, and the records tried (None: there are none)."""
+    """What the outputs look like, the bytes that a record feeds, the records tried (None: there are none), and the rows of
+    those that went."""
 
     shapes: dict[str, OutputShape]
     fed: int
     sample: Chunk | None
+    rows: Rows
 
 
 def settle(job: Job, request: dict[str, Any], info: ModuleInfo, corpus: Corpus) -> TableSpec:
@@ -161,35 +165,31 @@ class _Settling:
             call = replace(call, stacked=self._is_stacked(trial, call, read))
             trial = Trial(bind_caller(module, call, task))
         known = trial.known_result_bytes() if call.fixed is None else None
+        sample = next(self._samples(read, _feeds_records(call)), None)
         if known is None:
             tried = self._try(trial, call, read)
-            fed, result = tried.fed, result_bytes(tried.shapes)
+            load = Load(tried.fed, result_bytes(tried.shapes), _read_bytes(sample))
         else:
-            fed, result = trial.fed_bytes(next(self._samples(read, _feeds_records(call)), None)), known
+            load = Load(trial.fed_bytes(sample), known, _read_bytes(sample))
         # Where one is called at a time, none wait for others of their length.
         is_open = call.is_open and call.sizes[0] > 1
-        call = replace(call, together=rows_together(fed, result, is_open))
+        call = replace(call, together=rows_together(load.fed, load.result, is_open))
         sizes: tuple[int, ...] = (call.batch_size,)
         if call.fixed is None:
-            sizes = self._sizes(module, call, task, read, Load(fed, result))
+            sizes = (self.job.batch_size,) if self.job.batch_size else self._sizes(module, call, task, read, load)
             call = replace(call, batch_size=sizes[0])
             # Again, as the job will: some sizes are known only now.
             tried = self._try(Trial(bind_caller(module, call, task)), call, read)
         return self._measure(module, call, task, tried, sizes), tried.shapes
 
     def _sizes(self, module: Any, call: Call, task: Task, read: pa.Schema, load: Load) -> tuple[int, ...]:
-        """The batch size that was asked for; or the default one, and others that are worth measuring."""
-        if self.job.batch_size:
-            return (self.job.batch_size,)
-        sample = next(self._samples(read, _feeds_records(call)), None)
-        if sample is None:
-            return (load.default,)
-        load = replace(load, records=self._about_records(sample) // len(self.corpus.shards))
-        call = replace(call, batch_size=load.default)
-        some = replace(call, batch_size=few(call.sizes))
-        if some != call:
-            seconds = Trial(bind_caller(module, some, task)).seconds(sample)
-            load = replace(load, seconds=seconds / some.batch_size)
+        """The default batch size, and others that are worth measuring."""
+        if load.default > LEAST_BATCH:
+            ascending = ascending_calls(replace(call, batch_size=load.default))
+            tried = self._try(Trial(bind_caller(module, ascending[0], task)), ascending[0], read)
+            if tried.sample is not None:
+                callers = [bind_caller(module, each, task) for each in ascending]
+                load = replace(load, most=most_in_short_call(callers, tried.sample, tried.rows))
         return load.worth_measuring
 
     def _measure(self, module: Any, call: Call, task: Task, tried: _Tried, sizes: tuple[int, ...]) -> Call:
@@ -214,14 +214,15 @@ class _Settling:
             lambda c: bind_caller(module, c, task),
             can_freeze,
         ).choose()
+        if not chosen.frozen:
+            module.forget_frozen(chosen.signature)
         if chosen.fixed is None:
             bind_caller(module, chosen, task).bound.keep({*chosen.sizes, *chosen.probes})
         return chosen
 
     def _about_records(self, sample: Chunk) -> int:
         """Records in the corpus, by the size of the first ones; compression and columns that are not read are left out."""
-        read = sample.columns.nbytes if sample.records is None else sum(map(len, sample.records))
-        return int(self.corpus.shards.bytes * sample.rows / max(1, read))
+        return self.corpus.shards.bytes // max(1, _read_bytes(sample))
 
     def _try(self, trial: Trial, call: Call, read: pa.Schema) -> _Tried:
         """What comes of the first records that the module takes."""
@@ -229,12 +230,12 @@ class _Settling:
         empty = True
         for sample in self._samples(read, _feeds_records(call)):
             empty = False
-            outputs, failures = trial.first(sample)
+            outputs, rows, failures = trial.first(sample)
             if outputs is not None:
-                return _Tried(trial.output_shapes(outputs), trial.fed_bytes(sample), sample)
+                return _Tried(trial.output_shapes(outputs), trial.fed_bytes(sample), sample, rows)
         outputs = trial.empty() if empty else None
         if outputs is not None:
-            return _Tried(trial.output_shapes(outputs), trial.fed_bytes(None), None)
+            return _Tried(trial.output_shapes(outputs), trial.fed_bytes(None), None, np.empty(0, np.int64))
         failure = failures[min(failures)] if failures else Failure("read", "there is none")
         raise (ModuleError if failure.stage == "infer" else CorpusError)(
             f"none of the first records of {self.corpus.pattern} can be fed to {call.handle}, signature "
@@ -268,6 +269,14 @@ class _Settling:
             raise UsageError(
                 f"--keep {both[0]}: readers take a column of that name from the folders {both[0]}=...; rename it in the corpus"
             )
+
+
+def _read_bytes(sample: Chunk | None) -> int:
+    """Bytes of a record, of the columns that are read or of all in a TFRecord, decoded; 0 where there is none."""
+    if sample is None:
+        return 0
+    read = sample.columns.nbytes if sample.records is None else sum(map(len, sample.records))
+    return int(read // max(1, sample.rows))
 
 
 def _feeds_records(call: Call) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from beamhub.engine.batches import BATCH_BYTES
 from beamhub.modules.ragged import Ragged
 from beamhub.tasks.base import OutputShape
 from beamhub.tasks.binding import Binding
@@ -20,10 +21,6 @@ MEASURED_CALL_BYTES = 8 << 20
 """Input of one call, at most, where another batch size is measured: each thread holds it several times over."""
 RESULT_BYTES = 16 << 20
 """Outputs of one call, at most, but for the smallest batch."""
-CALL_SECONDS = 1.0
-"""One call, at most, but for the least batch: of a few heavy records it would hold much that is computed on the way."""
-FEW = 64
-SMALL_SHARD = 256
 LARGEST_BATCH = 16384
 LEAST_BATCH = 8
 """Below it, the cost of a call shows; memory may still force it."""
@@ -37,22 +34,21 @@ TOGETHER_BYTES = 8 << 20
 
 @dataclass(frozen=True)
 class Load:
-    """What decides how many records a call has.
+    """What decides how many records a call has: of one record the bytes `read`, `fed` and in the `result`.
 
-    `fed` bytes go in for a record and `result` bytes come out, after so many `seconds`; a shard has about `records`. Where one
-    is not known, it bounds nothing.
+    `most` records are no long call.
     """
 
     fed: int
     result: int
-    seconds: float = 0.0
-    records: int = LARGEST_BATCH
+    read: int = 0
+    most: int = LARGEST_BATCH
 
     @property
     def default(self) -> int:
         """A power of two from 4 to 16,384."""
         fast = max(LEAST_BATCH, CALL_BYTES // max(self.fed, 1))
-        return max(SMALLEST_BATCH, _power_of_two(min(fast, self._most(MOST_CALL_BYTES))))
+        return max(SMALLEST_BATCH, power_of_two(min(fast, self._most(MOST_CALL_BYTES))))
 
     @property
     def worth_measuring(self) -> tuple[int, ...]:
@@ -64,18 +60,13 @@ class Load:
     def _most(self, fed: int) -> int:
         """Records in a call that may be fed so many bytes."""
         by_memory = min(fed // max(self.fed, 1), RESULT_BYTES // max(self.result, 1))
-        by_time = int(CALL_SECONDS / self.seconds) if self.seconds else LARGEST_BATCH
-        # More would be padding; but later shards may be larger than the first ones.
-        by_shard = max(SMALL_SHARD, self.records)
-        return min(by_memory, max(LEAST_BATCH, min(by_time, by_shard, LARGEST_BATCH)))
+        # More would not be read for one batch.
+        by_reading = max(LEAST_BATCH, BATCH_BYTES // max(self.read, 1))
+        return min(by_memory, by_reading, max(LEAST_BATCH, self.most), LARGEST_BATCH)
 
 
-def few(sizes: Sequence[int]) -> int:
-    """How many records tell what one takes: as many as some of the calls have, where these are few."""
-    return max((each for each in sizes if each <= FEW), default=FEW)
-
-
-def _power_of_two(most: int) -> int:
+def power_of_two(most: int) -> int:
+    """The largest that is no larger, 1 at least."""
     return 1 << max(1, most).bit_length() - 1
 
 

@@ -21,6 +21,9 @@ FORMAT_VERSION = 1
 PREPROCESSING = 1
 """Raised when `beamhub.tasks.prepare` changes the values that a module is given."""
 
+_MANY = 8192
+"""A batch of so many, or more: also a sixty-fourth of it would be mostly padding at the end of a small shard."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -58,6 +61,8 @@ class Call:
             return (self.fixed or 1,)
         # Few records have the same length: the sizes lie closer, and reach further down.
         shares = [4**step for step in range(8)] if self.is_open else [1, 8, 64]
+        if not self.is_open and self.batch_size >= _MANY:
+            shares.append(512)
         # 1 is left out: with one row, libraries take other paths, and the last bits of a vector change.
         return tuple(dict.fromkeys(max(self.batch_size // share, min(2, self.batch_size)) for share in shares))
 

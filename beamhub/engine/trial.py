@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import itertools
 import math
-import timeit
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from beamhub.corpus.shards import Chunk
-from beamhub.engine.caller import Caller, Failure, Gathered
+from beamhub.engine.caller import Caller, Failure, Gathered, Rows
 from beamhub.engine.sizing import fed_bytes
 from beamhub.engine.tablespec import Call
 from beamhub.modules.ragged import Ragged
@@ -32,31 +31,23 @@ class Trial:
 
     caller: Caller
 
-    def first(self, batch: Chunk) -> tuple[Outputs | None, dict[int, Failure]]:
-        """The outputs for the first records of a batch that the module takes; None where it takes none.
+    def first(self, batch: Chunk) -> tuple[Outputs | None, Rows, dict[int, Failure]]:
+        """The outputs for the first records of a batch that the module takes, and which they are; None where it takes none.
 
         The failures are those of the records that it did not take.
         """
         gathered = Gathered(self.caller.call, batch)
         failures = gathered.failures
         size = self.caller.call.sizes[0]
-        for rows in gathered.groups():
+        # The longest records first: the others take less time and memory.
+        for rows in sorted(gathered.groups(), key=gathered.length, reverse=True):
             # Together, as the job will; one by one where a record is in the way.
             for some in (rows[:size], *(rows[place : place + 1] for place in range(len(rows)))):
                 outputs = self.caller.attempt(gathered.feeds, some, size)
                 if not isinstance(outputs, Exception):
-                    return outputs, failures
+                    return outputs, some, failures
                 failures[int(some[0])] = Failure.of("infer", outputs, 1)
-        return None, failures
-
-    def seconds(self, batch: Chunk) -> float:
-        """What a call takes, the shortest of three that follow the first, which traces; 0 where none of the records goes."""
-        gathered = Gathered(self.caller.call, batch)
-        size = self.caller.call.sizes[0]
-        rows = next(iter(gathered.groups()), None)
-        if rows is None or isinstance(self.caller.attempt(gathered.feeds, rows[:size], size), Exception):
-            return 0.0
-        return min(timeit.repeat(lambda: self.caller.attempt(gathered.feeds, rows[:size], size), number=1, repeat=3))
+        return None, np.empty(0, np.int64), failures
 
     def empty(self) -> Outputs | None:
         """The outputs for zeros, empty texts and black images; None where the module does not take them."""

@@ -36,6 +36,11 @@ class FunctionModule(LoadedModule):
         """Whether its variables can be made constants; the work of doing so is done, and kept."""
         return self._freeze(self.signature(signature)) is not None
 
+    def forget_frozen(self, signature: str) -> None:
+        """Frees the constants, if nothing that is bound uses them."""
+        with self._calls_lock:
+            self._frozen.pop(signature, None)
+
     def _freeze(self, signature: Signature) -> Run | None:
         with self._calls_lock:
             if signature.name not in self._frozen:

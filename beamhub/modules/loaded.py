@@ -140,6 +140,9 @@ class LoadedModule(ABC):
         """Whether the signature's variables can be made constants. The work of doing so is done, and kept."""
         return False
 
+    def forget_frozen(self, signature: str) -> None:  # noqa: B027
+        """Frees the constants that `can_freeze` made, where it did and nothing that is bound uses them."""
+
     def call(
         self,
         signature: str | None,

@@ -1,0 +1,79 @@
+"""How long calls take decides how many records they have at most."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+
+import beamhub as library
+from beamhub.corpus.shards import Chunk
+from beamhub.engine import short_calls
+from beamhub.engine.caller import Caller, Rows
+from beamhub.engine.short_calls import ascending_calls, most_in_short_call
+from beamhub.engine.tablespec import Call
+from beamhub.tasks.binding import Binding
+from tests.jobs import succeed
+from tests.small import flags, save
+from tests.test_calibration import Doubles
+
+SAMPLE = Chunk(pa.record_batch({"x": pa.array([1.0, 2.0], pa.float32())}), np.arange(2))
+
+
+def found(batch_size: int, seconds: Callable[[int], float], monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[int]]:
+    """What is found where a call of so many records takes so long, and which sizes were tried."""
+    tried: list[int] = []
+
+    def took(caller: Caller, sample: Chunk, rows: Rows) -> float:
+        tried.append(caller.call.batch_size)
+        return seconds(caller.call.batch_size)
+
+    monkeypatch.setattr(short_calls, "_seconds", took)
+    call = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, batch_size)
+    callers = [Caller(Doubles(), each, (ValueError,), TimeoutError) for each in ascending_calls(call)]
+    return most_in_short_call(callers, SAMPLE, np.arange(2)), tried
+
+
+def test_light_records_bound_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(16384, lambda size: 1e-6 * size, monkeypatch) == (1_000_000, [32, 16384])
+
+
+def test_heavy_records_are_tried_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(16384, lambda size: 0.01 * size, monkeypatch) == (100, [32, 256])
+    assert found(16384, lambda size: 0.1 * size, monkeypatch) == (10, [32])
+    assert found(64, lambda size: 0.5 * size, monkeypatch) == (2, [8])
+    assert found(16, lambda size: 0.5 * size, monkeypatch) == (2, [16])
+
+
+def test_what_a_call_takes_whatever_its_size_is_not_the_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recurrent network takes its steps one after the other, however many records take them together."""
+    most, tried = found(16384, lambda size: 0.1 + 1e-6 * size, monkeypatch)
+
+    assert most >= 16384
+    assert tried == [32, 256, 2048, 16384]
+
+
+@pytest.mark.parametrize("first", [0.5, -1.0])
+def test_a_heavy_module_gets_small_batches(first: float, tmp_path: Path) -> None:
+    """By the 4 bytes that a record feeds a call would have 16,384, and take several seconds; a bad record changes nothing."""
+    matrix = tf.constant(np.eye(300, dtype=np.float32))
+
+    def heavy(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies([tf.debugging.assert_non_negative(x)]):
+            return {"y": tf.map_fn(lambda value: (matrix @ (matrix * value))[0, 0], x[:, 0])}
+
+    module = save(tmp_path / "m", heavy, tf.TensorSpec((None, 1), tf.float32, "x"))
+    numbers = np.concatenate([[first], np.random.default_rng(0).random(99)]).astype(np.float32)
+    corpus = pa.table({"x": pa.FixedSizeListArray.from_arrays(numbers, 1)})
+
+    summary = succeed("extract", *flags(tmp_path, module, corpus), "--max-dead-fraction=0.5")
+
+    size = re.search(r"calls +of (\d+), ", summary)
+    assert size is not None
+    assert 8 <= int(size[1]) <= 4096
+    np.testing.assert_allclose(library.open(str(tmp_path / "out")).to_numpy("y"), numbers[numbers > 0], rtol=1e-6)
