@@ -71,7 +71,7 @@ def choose(
 
     monkeypatch.setattr(Calibration, "_rate", rate)
     sizes = tuple(dict.fromkeys(setting.batch_size for setting in rates))
-    found = Calibration(CALL, SAMPLE, records, sizes, lambda _: bound(Doubles()), lambda: freezable).choose()
+    found = Calibration(CALL, SAMPLE, records, sizes, lambda _: bound(Doubles()), lambda _: freezable).choose()
     return Setting(found.batch_size, found.frozen), tried
 
 
@@ -116,6 +116,13 @@ def test_little_work_is_not_worth_measuring(monkeypatch: pytest.MonkeyPatch) -> 
     assert choose(rates, monkeypatch, records=100) == (Setting(4, False), [Setting(4, False)])
 
 
+def test_what_is_known_to_be_little_work_is_not_even_timed() -> None:
+    def never(_: Call) -> Any:
+        pytest.fail("tried")
+
+    assert Calibration(CALL, SAMPLE, 1_000, (4, 8), never, never, rate=600.0).choose() == CALL
+
+
 def test_time_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing may be spent on batch sizes."""
     monkeypatch.setattr(calibration, "LEAST_SECONDS", -1.0)
@@ -126,7 +133,7 @@ def test_time_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_module_that_refuses_the_sample_keeps_the_default() -> None:
-    found = Calibration(CALL, SAMPLE, 10**9, (4, 8), lambda _: bound(Refuses()), lambda: False).choose()
+    found = Calibration(CALL, SAMPLE, 10**9, (4, 8), lambda _: bound(Refuses()), lambda _: False).choose()
 
     assert (found.batch_size, found.frozen) == (4, False)
 
@@ -161,6 +168,6 @@ def test_what_was_not_chosen_leaves_no_graphs(tmp_path: Path, monkeypatch: pytes
 
 def test_rates_count_records() -> None:
     """A module that does next to nothing: more records a call are more records a second."""
-    made = Calibration(CALL, SAMPLE, 10**9, (4, 4096), lambda _: bound(Doubles()), lambda: False)
+    made = Calibration(CALL, SAMPLE, 10**9, (4, 4096), lambda _: bound(Doubles()), lambda _: False)
 
     assert made._rate(Setting(4096, False)) > made._rate(Setting(4, False)) > 0

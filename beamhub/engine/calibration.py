@@ -5,6 +5,7 @@ Both change the last bits of every row, so they are chosen once, and written int
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -49,7 +50,8 @@ class Calibration:
     """Tries settings of a call on records of a sample, with all threads at once, as the job will.
 
     `bind` makes a caller; `records` is about how many there are in the corpus; `sizes` the batch sizes that memory allows,
-    the default first. `can_freeze` is asked only when it matters, for it costs time.
+    the default first. `can_freeze` is asked only when it matters, for it costs time. `rate`, where it is finite, is about how
+    many records a second the default makes.
     """
 
     call: Call
@@ -57,17 +59,21 @@ class Calibration:
     records: int
     sizes: tuple[int, ...]
     bind: Callable[[Call], Caller]
-    can_freeze: Callable[[], bool]
+    can_freeze: Callable[[Call], bool]
+    rate: float = math.inf
 
     def choose(self) -> Call:
         """The fastest setting found in the time that measuring may take; the default where all the work takes no longer."""
         best = Setting(self.sizes[0], self.call.frozen)
+        # What is known already is not measured with more records than there are.
+        if math.isfinite(self.rate) and self.records < WORTH_SECONDS * self.rate:
+            return best.of(self.call)
         rate = self._rate(best)
         work = self.records / rate if rate else 0.0
         if work < WORTH_SECONDS:
             return best.of(self.call)
         rates, took = {best: rate}, 0.0
-        if self.can_freeze():
+        if self.can_freeze(self.call):
             frozen = replace(best, frozen=True)
             rates[frozen], took = self._timed_rate(frozen)
         until = time.monotonic() + max(LEAST_SECONDS, SHARE * work)

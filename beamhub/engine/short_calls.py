@@ -18,8 +18,10 @@ TRIAL_SECONDS = 4.0
 
 
 def ascending_calls(call: Call) -> list[Call]:
-    """A call of each of the sizes that the job will have, for which graphs are traced in any case; the smallest first."""
-    return [replace(call, batch_size=size) for size in reversed(call.sizes) if size >= LEAST_BATCH]
+    """A call of each of the sizes that the job will have, for which graphs are traced in any case; the smallest first, of eight
+    records or more where there are so many."""
+    least = min(LEAST_BATCH, call.batch_size)
+    return [replace(call, batch_size=size) for size in reversed(call.sizes) if size >= least]
 
 
 def most_in_short_call(callers: Sequence[Caller], sample: Chunk, rows: Rows) -> int:

@@ -1,0 +1,149 @@
+"""Fits a call to a module and a corpus: tries the module on the first records, and decides how many records a call has."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from beamhub.corpus.listing import Corpus
+from beamhub.corpus.shards import Chunk
+from beamhub.engine.calibration import Calibration
+from beamhub.engine.caller import Caller, Failure, Rows
+from beamhub.engine.pool import bind_caller
+from beamhub.engine.short_calls import ascending_calls, most_in_short_call
+from beamhub.engine.sizing import Load, result_bytes, rows_together
+from beamhub.engine.tablespec import Call
+from beamhub.engine.threads import cores
+from beamhub.engine.trial import Trial
+from beamhub.errors import CorpusError, ModuleError
+from beamhub.spec import RECORD, Job
+from beamhub.tasks import Task
+from beamhub.tasks.base import OutputShape
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What the outputs look like, the bytes that a record feeds, the records tried (None: there are none), and the rows of
+    those that went."""
+
+    shapes: dict[str, OutputShape]
+    fed: int
+    sample: Chunk | None
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """`samples` gives the first records that can be read, a few at a time; with serialized ones where it is asked for them."""
+
+    job: Job
+    module: Any
+    task: Task
+    corpus: Corpus
+    samples: Callable[[bool], Iterator[Chunk]]
+
+    def fit(self, call: Call) -> tuple[Call, dict[str, OutputShape]]:
+        """The call with its size and kind of variables, and its outputs; the one given has few records.
+
+        Raises:
+            ModuleError, CorpusError: the module takes none of the first records, or its variables cannot be frozen as was asked.
+        """
+        if call.fixed == 1:
+            call = replace(call, stacked=self._is_stacked(call))
+        load = self._load(call)
+        # Where one is called at a time, none wait for others of their length.
+        is_open = call.is_open and call.sizes[0] > 1
+        call = replace(call, together=rows_together(load.fed, load.result, is_open))
+        if call.fixed is not None or self.job.batch_size is not None:
+            call = replace(call, batch_size=self.job.batch_size or call.batch_size)
+            tried = self._try(call)
+            return self._measured(call, tried, (call.batch_size,)), tried.shapes
+        few, *_ = ascending = ascending_calls(replace(call, batch_size=load.default))
+        tried = self._try(few)
+        if tried.sample is not None:
+            most = max(few.batch_size, self._about_records(tried.sample))
+            callers = [self._bound(each) for each in ascending if each.batch_size <= most]
+            load = replace(load, most=most_in_short_call(callers, tried.sample, tried.rows))
+        call = replace(call, batch_size=load.default)
+        return self._measured(call, tried, load.worth_measuring, load.most * cores()), tried.shapes
+
+    def _load(self, call: Call) -> Load:
+        """What TensorFlow knows of a record's outputs without a run, or what comes of the first ones."""
+        sample = next(self.samples(_feeds_records(call)), None)
+        read = 0 if sample is None else _read_bytes(sample)
+        known = Trial(self._bound(call)).known_result_bytes() if call.fixed is None else None
+        if known is not None:
+            return Load(Trial(self._bound(call)).fed_bytes(sample), known, read)
+        tried = self._try(call)
+        return Load(tried.fed, result_bytes(tried.shapes), read)
+
+    def _measured(self, call: Call, tried: _Tried, sizes: tuple[int, ...], rate: float = math.inf) -> Call:
+        """The call with the fastest of some batch sizes and kind of variables, or those that were asked for.
+
+        `rate` is about how many records a second there are with the first of the sizes, where that is known.
+        """
+        if self.job.variables == "frozen" and not self.module.can_freeze(call.signature):
+            raise ModuleError(
+                f"--variables frozen: {call.handle}, signature {call.signature}, has none that can be made constants: "
+                "tables, sparse outputs and assignments stay as they are; leave the flag out"
+            )
+        call = replace(call, frozen=self.job.variables == "frozen")
+        if tried.sample is None:
+            return call
+        records = self._about_records(tried.sample)
+        chosen = Calibration(call, tried.sample, records, sizes, self._bound, self._can_freeze, rate).choose()
+        if not chosen.frozen:
+            self.module.forget_frozen(chosen.signature)
+        if chosen.fixed is None:
+            self._bound(chosen).bound.keep({*chosen.sizes, *chosen.probes})
+        return chosen
+
+    def _can_freeze(self, call: Call) -> bool:
+        return self.job.variables is None and bool(self.module.can_freeze(call.signature))
+
+    def _bound(self, call: Call) -> Caller:
+        return bind_caller(self.module, call, self.task)
+
+    def _about_records(self, sample: Chunk) -> int:
+        """Records in the corpus, by the size of the first ones; compression and columns that are not read are left out."""
+        return self.corpus.shards.bytes // max(1, _read_bytes(sample))
+
+    def _try(self, call: Call) -> _Tried:
+        """What comes of the first records that the module takes."""
+        trial = Trial(self._bound(call))
+        failures: dict[int, Failure] = {}
+        empty = True
+        for sample in self.samples(_feeds_records(call)):
+            empty = False
+            outputs, rows, failures = trial.first(sample)
+            if outputs is not None:
+                return _Tried(trial.output_shapes(outputs), trial.fed_bytes(sample), sample, rows)
+        outputs = trial.empty() if empty else None
+        if outputs is not None:
+            return _Tried(trial.output_shapes(outputs), trial.fed_bytes(None), None, np.empty(0, np.int64))
+        failure = failures[min(failures)] if failures else Failure("read", "there is none")
+        raise (ModuleError if failure.stage == "infer" else CorpusError)(
+            f"none of the first records of {self.corpus.pattern} can be fed to {call.handle}, signature "
+            f"{call.signature}: {failure.reason}"
+        )
+
+    def _is_stacked(self, call: Call) -> bool:
+        """Whether outputs of a call with one record have a batch dimension: a record with none or several objects tells."""
+        trial = Trial(self._bound(call))
+        samples = self.samples(_feeds_records(call))
+        return not any(trial.lacks_batch(sample) for sample in itertools.islice(samples, 1))
+
+
+def _read_bytes(sample: Chunk) -> int:
+    """Bytes of a record, of the columns that are read or of all in a TFRecord, decoded."""
+    read = sample.columns.nbytes if sample.records is None else sum(map(len, sample.records))
+    return int(read // max(1, sample.rows))
+
+
+def _feeds_records(call: Call) -> bool:
+    return any(each.column == RECORD for each in call.bindings)
