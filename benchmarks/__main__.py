@@ -33,15 +33,18 @@ def main() -> None:
     formats = chosen(args.formats or ("parquet" if args.short else None), FORMATS, "format")
     systems = chosen_systems(args.systems or ("limit,beamhub" if args.short else None))
     path = args.root / ("short.jsonl" if args.short else "results.jsonl")
+    searches = args.root / "search.jsonl"
     if args.fresh or args.short:
         path.unlink(missing_ok=True)
+    if args.fresh:
+        searches.unlink(missing_ok=True)
     results = Results(path, Settings.here())
     rows = [Inputs(args.root.resolve(), workload, format) for workload in workloads for format in formats]
     named = {system.name: system for system in systems}
     if args.short:
         rounds = Rounds(results, named, args.root / "out")
     else:
-        searched = Results(args.root / "search.jsonl", Settings.here(THE_LIMIT))
+        searched = Results(searches, Settings.here(THE_LIMIT))
         rounds = Rounds(results, named, args.root / "out", bare, searched)
     try:
         rounds.run(rows, args.repeats, started + 60 * args.minutes)
@@ -57,8 +60,8 @@ def arguments() -> argparse.Namespace:
     parse.add_argument("--formats", metavar="A,B", help=", ".join(FORMATS))
     parse.add_argument("--systems", metavar="A,B", help=", ".join(SYSTEMS) + "; those that are installed")
     parse.add_argument("--repeats", type=int, default=5)
-    parse.add_argument("--minutes", type=float, default=math.inf, help="begin no round after so many")
-    parse.add_argument("--fresh", action="store_true", help="forget earlier results")
+    parse.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after so many")
+    parse.add_argument("--fresh", action="store_true", help="forget earlier results and searches")
     parse.add_argument("--short", action="store_true", help="one row of each task, small corpora, against the limit")
     return parse.parse_args()
 

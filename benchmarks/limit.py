@@ -4,7 +4,8 @@ It reads the same files as the systems, and writes the same columns, a Parquet f
 
 - one thread a core calls one `tf.function` that decodes, preprocesses and runs the module on a batch; operations have no
   threads of their own (`intra_op` 1);
-- batch sizes, and whether variables are frozen to constants, are what a search found to be best on the machine (`search.py`);
+- batch sizes, and whether variables are frozen to constants, are what a search found to be best on the machine (`search.py`;
+  `make bench-short` takes what it found on ours);
 - Parquet is read by pyarrow, TFRecord by a loop and `tf.io.parse_example`, ahead of the computing threads, across files;
 - a writer thread takes what is done, in order, and writes row groups of vectors without dictionary and statistics;
 - Python collects no garbage, and the process ends without taking its objects apart: two seconds of imports and exit less.
@@ -173,7 +174,8 @@ class Writer:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.queue: queue.Queue[Any] = queue.Queue(4 * THREADS)
-        self.thread = threading.Thread(target=self.run)
+        # Nobody waits for it where reading fails.
+        self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
     def run(self) -> None:

@@ -24,7 +24,7 @@ SHARES = {
     "parquet": {"text": 0.95, "vae": 0.95, "mobilenet035": 0.97, "mobilenet100": 0.98},
     "tfrecord": {"text": 0.92, "vae": 0.95, "mobilenet035": 0.97, "mobilenet100": 0.98},
 }
-"""Of the limit, to be reached by one worker with all cores."""
+"""Of the limit, to be reached by one process with all cores."""
 LEAST_SHARE = 0.85
 """To be reached by the other ways to run beamhub."""
 START_UP = 1.5

@@ -28,7 +28,9 @@ PACKAGES = ("apache-beam", "numpy", "pyarrow", "pyspark", "ray", "tensorflow", "
 UNMEASURED = ("__main__.py", "check.py", "page.py", "replan.py", "results.py", "search.py", "statistics.py")
 """Files of the benchmark that change no figure in `results.jsonl`."""
 EVERYTHING = ("beamhub/**/*.py", "benchmarks/**/*.py")
-THE_LIMIT = tuple(f"benchmarks/{name}.py" for name in ("corpora", "limit", "networks", "process", "workloads"))
+THE_LIMIT = tuple(
+    f"benchmarks/{name}.py" for name in ("corpora", "limit", "networks", "process", "search", "workloads")
+)
 """The code that a search for the limit's settings depends on."""
 
 
@@ -120,6 +122,14 @@ class Results:
         found = [Choice(line["size"], line["frozen"]) for line in self._of(row, LIMIT) if "size" in line]
         return found[-1] if found else None
 
+    def tries(self, row: Row) -> dict[Choice, list[float]]:
+        """Rates of the limit with each choice that a search has tried."""
+        found: dict[Choice, list[float]] = {}
+        for line in self._of(row, LIMIT):
+            if "tried" in line:
+                found.setdefault(Choice(**line["tried"]), []).append(line["rate"])
+        return found
+
     def checked(self, row: Row, system: str) -> bool:
         """Whether its output was found to be the limit's."""
         return any("checked" in line for line in self._of(row, system))
@@ -138,7 +148,9 @@ class Results:
 
     def rates(self, row: Row, system: str) -> dict[int, float]:
         """Rows per second by round; the bare module's are measured directly."""
-        direct = {line["round"]: float(line["rate"]) for line in self._of(row, system) if "rate" in line}
+        direct = {
+            line["round"]: float(line["rate"]) for line in self._of(row, system) if "rate" in line and "round" in line
+        }
         return direct | {number: pair.rate for number, pair in self.pairs(row, system).items()}
 
     def ratio(self, row: Row, system: str, base: str) -> Interval | None:

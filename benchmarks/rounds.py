@@ -38,10 +38,13 @@ class Rounds:
     cost: Callable[[Sequence[str], Mapping[str, str]], Cost] = cost_of
 
     def run(self, rows: Sequence[Inputs], repeats: int, deadline: float = math.inf) -> None:
-        """Settles how the limit calls, checks outputs, then measures; no round begins after `deadline` of the monotonic clock."""
-        ready = [self._prepared(given) for given in rows]
+        """Settles how the limit calls, checks outputs, then measures.
+
+        No search goes on, and no workload and no round is begun, after `deadline` of the monotonic clock.
+        """
+        ready = [self._prepared(given, deadline) for given in rows]
         for _ in range(repeats):
-            for given in ready:
+            for given in filter(None, ready):
                 names = [system.name for system in self._able(given)] + ([BARE] if self.alone else [])
                 lacking = self.results.lacking(given.row, names, repeats)
                 if lacking and time.monotonic() < deadline:
@@ -50,14 +53,21 @@ class Rounds:
     def _able(self, given: Inputs) -> list[System]:
         return [system for system in self.systems.values() if given.format in system.formats]
 
-    def _prepared(self, given: Inputs) -> Inputs:
+    def _prepared(self, found: Inputs, deadline: float) -> Inputs | None:
         """Makes what the systems read, and compares what they write with what the limit writes.
 
-        Returns the inputs with the limit's settings.
+        Returns the inputs with the limit's settings; None where there is no time left.
         """
-        given.make()
-        if self.searched is not None:
-            given = Search(self.searched, self._limit_seconds).chosen(given)
+
+        def is_over() -> bool:
+            return time.monotonic() >= deadline
+
+        if is_over():
+            return None
+        found.make()
+        given = Search(self.searched, self._limit_rate, is_over).chosen(found) if self.searched else found
+        if given is None:
+            return None
         self.results.choose(given.row, given.choice)
         able = self._able(given)
         for system in able:
@@ -75,8 +85,10 @@ class Rounds:
             self.results.add(given.row, system.name, checked=checked)
         return given
 
-    def _limit_seconds(self, given: Inputs) -> float:
-        return self._run(self.systems[LIMIT], given, given.workload.large).seconds
+    def _limit_rate(self, given: Inputs) -> float:
+        pair = self._pair(self.systems[LIMIT], given)
+        # Where something else held the small run up, there is none.
+        return pair.rate if pair.large.seconds > pair.small.seconds else 0.0
 
     def _written(self, system: System, its: Inputs) -> check.Rows:
         self._run(system, its, its.workload.small)

@@ -1,59 +1,83 @@
-"""Which batch size, and whether frozen variables, make the limit fastest on this machine: whole runs, one after the other.
+"""Which batch size, and whether frozen variables, make the limit fastest on this machine: rates as the benchmark has them.
 
-Found once for a workload and a format, under the same versions and code of the limit; `make bench` begins with it.
+Found once for a workload and a format, under the same versions and code of the limit; `make bench` begins with it. Every run
+is a line of `search.jsonl`, so that a search may be done in pieces.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from statistics import median
 
 from benchmarks.results import Results
+from benchmarks.systems import LIMIT
 from benchmarks.workloads import Choice, Inputs
 
 REPEATS = 3
+NEAR = 1.05
+"""What is behind by less may be the fastest: chance does as much."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """`results` are of the limit's settings; `seconds` runs the limit over all files of inputs as they were chosen."""
+    """`results` are of the limit's settings; `rate` runs the limit on inputs as they were chosen: rows a second.
+
+    No run begins once the time `is_over`.
+    """
 
     results: Results
-    seconds: Callable[[Inputs], float]
+    rate: Callable[[Inputs], float]
+    is_over: Callable[[], bool]
 
-    def chosen(self, given: Inputs) -> Inputs:
-        """The inputs with the fastest choice, which is searched for if no earlier search has found it."""
-        return given.choose(self.results.choice(given.row) or self._found(given))
+    def chosen(self, given: Inputs) -> Inputs | None:
+        """The inputs with the fastest choice, which is searched for if no earlier search has found it; None: no time left."""
+        found = self.results.choice(given.row) or self._found(given)
+        return None if found is None else given.choose(found)
 
-    def _found(self, given: Inputs) -> Choice:
-        took: dict[Choice, list[float]] = {}
+    def _found(self, given: Inputs) -> Choice | None:
         best = given.choice
-        # Until none beside the best is better.
-        while others := [each for each in near(best, not given.workload.has_table) if each not in took]:
-            candidates = [best, *others]
-            for number in range(REPEATS):
-                for each in candidates if number % 2 == 0 else reversed(candidates):
-                    took.setdefault(each, []).append(self.seconds(given.choose(each)))
-            best = fastest({choice: median(took[choice]) for choice in candidates})
-            if best == candidates[0]:
-                break
-        tried = [{"size": each.size, "frozen": each.frozen, "seconds": took[each]} for each in took]
-        self.results.add(given.row, "limit", size=best.size, frozen=best.frozen, tried=tried)
+        # Until all beside the best are known.
+        while others := self._unknown(given, near(best, not given.workload.has_table)):
+            if not self._run(given, [best, *others]):
+                return None
+            best = self._fastest(given)
+        rates = self._rates(given)
+        close = [each for each in rates if rates[each] * NEAR >= rates[best]]
+        if len(close) > 1 and not self._run(given, close):
+            return None
+        best = self._fastest(given)
+        self.results.add(given.row, LIMIT, **asdict(best))
         kind = "frozen" if best.frozen else "plain"
         print(
             f"{given.workload.name:13} {given.format:9} the limit calls {best.size}, {kind} variables", file=sys.stderr
         )
         return best
 
+    def _unknown(self, given: Inputs, choices: Sequence[Choice]) -> list[Choice]:
+        tried = self.results.tries(given.row)
+        return [each for each in choices if len(tried.get(each, [])) < REPEATS]
+
+    def _run(self, given: Inputs, choices: Sequence[Choice]) -> bool:
+        """Runs each some times, one after the other; False where the time is over."""
+        for number in range(REPEATS):
+            for each in choices if number % 2 == 0 else reversed(choices):
+                if self.is_over():
+                    return False
+                self.results.add(given.row, LIMIT, tried=asdict(each), rate=self.rate(given.choose(each)))
+        return True
+
+    def _rates(self, given: Inputs) -> dict[Choice, float]:
+        return {choice: median(rates) for choice, rates in self.results.tries(given.row).items()}
+
+    def _fastest(self, given: Inputs) -> Choice:
+        rates = self._rates(given)
+        return max(rates, key=lambda choice: rates[choice])
+
 
 def near(choice: Choice, can_freeze: bool) -> list[Choice]:
     """The choices beside one."""
-    beside = [Choice(choice.size // 2, choice.frozen), Choice(choice.size * 2, choice.frozen)]
+    sizes = [size for size in (choice.size // 2, choice.size * 2) if size]
+    beside = [Choice(size, choice.frozen) for size in sizes]
     return [*beside, *([Choice(choice.size, not choice.frozen)] if can_freeze else [])]
-
-
-def fastest(seconds: dict[Choice, float]) -> Choice:
-    """Of the choice with the least seconds."""
-    return min(seconds, key=lambda choice: seconds[choice])

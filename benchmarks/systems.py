@@ -95,9 +95,12 @@ SYSTEMS = {
     each.name: each
     for each in (
         System(LIMIT, "hand-written TensorFlow", program("limit")),
-        System(OURS, "beamhub, one worker with all cores", beamhub(), ours=True),
-        System("beamhub-processes", "beamhub, a process for each core", workers("multi_processing"), ours=True),
-        System("beamhub-threads", "beamhub, a worker thread for each core", workers("multi_threading"), ours=True),
+        System(OURS, "beamhub, one process with all cores", beamhub(), ours=True),
+        System("beamhub-beam", "beamhub on Beam, one worker", beamhub("--runner=FnApiRunner"), ours=True),
+        System("beamhub-processes", "beamhub on Beam, a process for each core", workers("multi_processing"), ours=True),
+        System(
+            "beamhub-threads", "beamhub on Beam, a worker thread for each core", workers("multi_threading"), ours=True
+        ),
         System(
             "runinference-plain",
             "Beam RunInference, as documented",

@@ -54,7 +54,7 @@ WORKLOADS = {
         Workload(
             "text", "short texts, 64-d embedding", "text", "texts", 1_000_000, Choice(8192, False), has_table=True
         ),
-        Workload("vae", "28x28 VAE encoder", "image", "small_images", 60_000, Choice(256, False)),
+        Workload("vae", "28x28 VAE encoder", "image", "small_images", 60_000, Choice(2048, False)),
         Workload("mobilenet035", "MobileNetV2 0.35", "image", "photographs", 1_000, Choice(8, True)),
         Workload("mobilenet100", "MobileNetV2 1.0", "image", "photographs", 400, Choice(8, True)),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 CORES = len(os.sched_getaffinity(0))
 
 BATCHES = {"text": 8192, "vae": 2048, "mobilenet035": 64, "mobilenet100": 64}
-"""Rows that a system hands over at a time; `Model` cuts them into the limit's batches, and one that is larger is not reached."""
+"""Rows that a system hands over at a time, where the limit's batches are no larger; `Model` cuts them into these."""
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,8 @@ def parser() -> argparse.ArgumentParser:
 
 def job(args: argparse.Namespace) -> Job:
     return Job(args.name, args.column, args.module, tuple(args.files), Path(args.out), args.size, args.frozen)
+
+
+def handed_over(args: argparse.Namespace) -> int:
+    """Rows that a system hands over at a time: those asked for, or at least one of the limit's batches."""
+    return int(args.batch or max(BATCHES[args.name], args.size))

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from benchmarks.peers.job import BATCHES, CORES, Job, job, parser
+from benchmarks.peers.job import CORES, Job, handed_over, job, parser
 
 
 class Embed:
@@ -57,7 +57,7 @@ def main() -> None:
     parse = parser()
     parse.add_argument("--blocks", type=int)
     args = parse.parse_args()
-    run(job(args), args.batch or BATCHES[args.name], args.blocks)
+    run(job(args), handed_over(args), args.blocks)
 
 
 if __name__ == "__main__":

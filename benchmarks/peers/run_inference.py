@@ -26,7 +26,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from benchmarks.peers.job import BATCHES, CORES, Job, job, parser
+from benchmarks.peers.job import CORES, Job, handed_over, job, parser
 from benchmarks.peers.model import Model, schema, table
 
 
@@ -117,7 +117,7 @@ def main() -> None:
     parse.add_argument("--mode", default="multi_processing")
     parse.add_argument("--workers", type=int, default=CORES)
     args = parse.parse_args()
-    run(job(args), args.mode, args.workers, args.batch or BATCHES[args.name], args.tables)
+    run(job(args), args.mode, args.workers, handed_over(args), args.tables)
 
 
 if __name__ == "__main__":

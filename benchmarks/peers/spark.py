@@ -15,7 +15,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from benchmarks.peers.job import BATCHES, CORES, Job, job, parser
+from benchmarks.peers.job import CORES, Job, handed_over, job, parser
 
 
 def session(batch: int) -> Any:
@@ -71,7 +71,7 @@ def run(job: Job, batch: int) -> None:
 def main() -> None:
     parse = parser()
     args = parse.parse_args()
-    run(job(args), args.batch or BATCHES[args.name])
+    run(job(args), handed_over(args))
 
 
 if __name__ == "__main__":
