@@ -2,7 +2,8 @@
 
 TFRecord only: a Parquet corpus would have to be written as `tf.Example`s first. The module hands the id through, so
 that no key has to be parsed out of every record beforehand. It runs in a TF1 session, of which the thread counts are
-those of the environment. A process for each core, for each `PredictionLog` is made in Python.
+those of the environment. A process for each core, for each `PredictionLog` is made in Python. Batches of 8 and 64
+photographs, 256 and 2,048 small images, 1,024 and 4,096 texts took the same time, three runs each.
 """
 
 from __future__ import annotations
