@@ -82,13 +82,13 @@ def test_float64_beyond_float32_is_a_dead_letter(tmp_path: Path) -> None:
 
 
 def test_long_records_make_small_batches(tmp_path: Path) -> None:
-    """Vectors of a length that only the data knows: 100,000 floats are 400 kB, so a call of about 4 MiB has eight."""
+    """Vectors of a length that only the data knows: 100,000 floats are 400 kB, so a call of at most 8 MiB has sixteen."""
     module = save(tmp_path / "m", lambda x: {"sum": tf.reduce_sum(x, 1)}, tf.TensorSpec((None, None), tf.float32, "x"))
     waves = pa.array([[1.0] * 100_000, [2.0] * 100_000], pa.list_(pa.float32()))
 
     summary = succeed("extract", *flags(tmp_path, module, pa.table({"x": waves})))
 
-    assert "calls     of 8, 2 records" in summary
+    assert "calls     of 16, 4, 2 records" in summary
     assert library.open(str(tmp_path / "out")).to_numpy("sum").tolist() == [100_000, 200_000]
 
 
@@ -133,13 +133,16 @@ def test_default_batch_size(fed: int, result: int, expected: int) -> None:
         (Load(4, 4, most=100), 64, 64),
         (Load(4, 4, most=1), 8, 8),
         (Load(4 << 20, 4, most=1), 4, 4),
+        (Load(4 * 784, 8, most=30_000), 2048, 2048),
         (Load(110_000, 8), 32, 64),
+        (Load(110_000, 8, most=100_000), 64, 64),
         (Load(110_000, 8, read=500_000), 16, 16),
         (Load(110_000, 8, read=50 << 20), 8, 8),
     ],
 )
 def test_calls_are_short_and_as_large_as_what_is_read_at_a_time(load: Load, expected: int, measured: int) -> None:
-    """No less than eight records, but for memory; a batch is cut short where 8 MiB are read."""
+    """No less than eight records, but for memory; a batch is cut short where 8 MiB are read. Of light records a tenth of a
+    second's, or 8 MiB."""
     assert load.default == expected
     assert max(load.worth_measuring) == measured
 

@@ -70,7 +70,8 @@ class Fitting:
             callers = [self._bound(each) for each in ascending if each.batch_size <= most]
             load = replace(load, most=most_in_short_call(callers, tried.sample, tried.rows))
         call = replace(call, batch_size=load.default)
-        return self._measured(call, tried, load.worth_measuring, load.most * cores()), tried.shapes
+        rate = math.inf if load.most is None else load.most * cores()
+        return self._measured(call, tried, load.worth_measuring, rate), tried.shapes
 
     def _load(self, call: Call) -> Load:
         """What TensorFlow knows of a record's outputs without a run, or what comes of the first ones."""

@@ -19,6 +19,8 @@ MOST_CALL_BYTES = 16 << 20
 """Input of one call, at most, of which `LEAST_BATCH` may need so much."""
 MEASURED_CALL_BYTES = 8 << 20
 """Input of one call, at most, where another batch size is measured: each thread holds it several times over."""
+SHORTEST_SHARE = 10
+"""Of a second: a call of fewer records than it takes for this pays for what a call costs whatever its size."""
 RESULT_BYTES = 16 << 20
 """Outputs of one call, at most, but for the smallest batch."""
 LARGEST_BATCH = 16384
@@ -36,18 +38,19 @@ TOGETHER_BYTES = 8 << 20
 class Load:
     """What decides how many records a call has: of one record the bytes `read`, `fed` and in the `result`.
 
-    `most` records are no long call.
+    `most` records are a call of one second, where that is known.
     """
 
     fed: int
     result: int
     read: int = 0
-    most: int = LARGEST_BATCH
+    most: int | None = None
 
     @property
     def default(self) -> int:
         """A power of two from 4 to 16,384."""
-        fast = max(LEAST_BATCH, CALL_BYTES // max(self.fed, 1))
+        enough = min((self.most or 0) // SHORTEST_SHARE, MEASURED_CALL_BYTES // max(self.fed, 1))
+        fast = max(LEAST_BATCH, CALL_BYTES // max(self.fed, 1), enough)
         return max(SMALLEST_BATCH, power_of_two(min(fast, self._most(MOST_CALL_BYTES))))
 
     @property
@@ -62,7 +65,8 @@ class Load:
         by_memory = min(fed // max(self.fed, 1), RESULT_BYTES // max(self.result, 1))
         # More would not be read for one batch.
         by_reading = max(LEAST_BATCH, BATCH_BYTES // max(self.read, 1))
-        return min(by_memory, by_reading, max(LEAST_BATCH, self.most), LARGEST_BATCH)
+        by_time = LARGEST_BATCH if self.most is None else max(LEAST_BATCH, self.most)
+        return min(by_memory, by_reading, by_time, LARGEST_BATCH)
 
 
 def power_of_two(most: int) -> int:
