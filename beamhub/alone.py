@@ -12,7 +12,9 @@ from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.worker import Worker
 from beamhub.engine.worklist import commit_run, read_again, read_worklist
+from beamhub.errors import EndedEarlyError
 from beamhub.features.paths import VersionPaths
+from beamhub.modules.reason import reason
 
 
 def run_alone(spec: TableSpec, out: str, run: str, worklists: Sequence[str], progress: str | None) -> dict[str, int]:
@@ -20,12 +22,18 @@ def run_alone(spec: TableSpec, out: str, run: str, worklists: Sequence[str], pro
 
     Returns:
         The sums of beamhub's counters.
+
+    Raises:
+        EndedEarlyError: the table's folder cannot be written any more.
     """
     paths = VersionPaths(out, spec.version)
     worker = Worker(spec, out, progress=progress)
-    _compute(worker, itertools.chain.from_iterable(map(read_worklist, worklists)))
-    _compute(worker, read_again(paths, run))
-    commit_run(paths, run)
+    try:
+        _compute(worker, itertools.chain.from_iterable(map(read_worklist, worklists)))
+        _compute(worker, read_again(paths, run))
+        commit_run(paths, run)
+    except OSError as error:
+        raise EndedEarlyError(reason(error)) from error
     return worker.take_counts()
 
 

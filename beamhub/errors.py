@@ -8,6 +8,7 @@ BeamhubError                    exit status 1
         TableError                  the output folder, or a feature table that is read
     DeadLetterLimitError        3   more records failed than the run allows
     ShardsFailedError           4   shards failed; nothing was committed
+    EndedEarlyError             1   the run ended by no fault of a shard
 RecordError                     one record cannot be processed; never leaves the engine
 
 A message is one line: what, where, what was wanted, what to do.
@@ -67,3 +68,12 @@ class RecordError(Exception):
     def __init__(self, stage: str, message: str) -> None:
         super().__init__(message)
         self.stage = stage
+
+
+class EndedEarlyError(BeamhubError):
+    """A run ended before its end, by no fault of a shard; the message says that running again goes on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the run ended early ({reason}); nothing was lost: finished shards are kept, run again to go on"
+        )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
@@ -21,7 +20,6 @@ from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.worklist import RunPapers, commit_run, new_run_id, read_outcome
 from beamhub.errors import BeamhubError, TableError
 from beamhub.features.lineage import write_once
-from beamhub.modules.reason import reason
 from beamhub.quiet import import_tensorflow
 from beamhub.runners import compute_threads, dealt, make_options, run_pipeline
 from beamhub.spec import Job
@@ -70,24 +68,11 @@ def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
         if not worklists:
             commit_run(plan.paths, run)
         elif options is None:
-            with _one_line():
-                counters = run_alone(plan.spec, plan.paths.out, run, worklists, progress)
+            counters = run_alone(plan.spec, plan.paths.out, run, worklists, progress)
         else:
             table = ComputeTable(plan.spec, plan.paths.out, run, compute_threads(options), progress)
-            with _one_line():
-                counters = run_pipeline(options, table, worklists)
+            counters = run_pipeline(options, table, worklists)
     return report.finished(plan, read_outcome(plan.paths, run), time.monotonic() - started, counters)
-
-
-@contextlib.contextmanager
-def _one_line() -> Iterator[None]:
-    """What a runner raises for a worker that died or a step that failed, or this process for itself, as a BeamhubError."""
-    try:
-        yield
-    except (RuntimeError, ValueError, OSError) as error:
-        raise BeamhubError(
-            f"the run ended early ({reason(error)}); nothing was lost: finished shards are kept, run again to go on"
-        ) from error
 
 
 def _begin(plan: Plan, beam_arguments: Sequence[str]) -> tuple[str, list[str]]:

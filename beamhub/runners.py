@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from beamhub.engine.threads import cores
-from beamhub.errors import UsageError
+from beamhub.errors import EndedEarlyError, UsageError
+from beamhub.modules.reason import reason
 from beamhub.spec import nearest
 
 LOCAL = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
@@ -94,7 +95,8 @@ def run_pipeline(options: Any, table: Any, worklists: Sequence[str]) -> dict[str
     Returns:
         The sums of beamhub's counters; none from a runner that does not tell them.
 
-    Raises whatever the runner raises.
+    Raises:
+        EndedEarlyError: the runner failed.
     """
     import apache_beam as beam
 
@@ -108,6 +110,9 @@ def run_pipeline(options: Any, table: Any, worklists: Sequence[str]) -> dict[str
         result = pipeline.run()
         result.wait_until_finish()
         return _counters(result)
+    except (RuntimeError, ValueError, OSError) as error:
+        # What a runner raises for a worker that died or a step that failed.
+        raise EndedEarlyError(reason(error)) from error
     finally:
         log.setLevel(level)
 

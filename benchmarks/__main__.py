@@ -36,7 +36,7 @@ def main() -> None:
     searches = args.root / "search.jsonl"
     if args.fresh or args.short:
         path.unlink(missing_ok=True)
-    if args.fresh:
+    if args.fresh and not args.short:
         searches.unlink(missing_ok=True)
     results = Results(path, Settings.here())
     rows = [Inputs(args.root.resolve(), workload, format) for workload in workloads for format in formats]

@@ -75,7 +75,7 @@ def source(root: Path, files: Sequence[str] = EVERYTHING) -> str:
     """A digest of the code that is measured: by default beamhub, the limit, the peers and the workloads."""
     digest = hashlib.sha256()
     for path in sorted(path for pattern in files for path in root.glob(pattern)):
-        if path.parent.name != "benchmarks" or path.name not in UNMEASURED:
+        if files != EVERYTHING or path.parent.name != "benchmarks" or path.name not in UNMEASURED:
             digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -127,9 +127,11 @@ def test_source_changes_with_what_is_measured_alone(tmp_path: Path) -> None:
     for name in ("beamhub/run.py", "benchmarks/limit.py", "benchmarks/page.py", "benchmarks/peers/page.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
-    first = source(tmp_path)
+    first, named = source(tmp_path), source(tmp_path, ["benchmarks/page.py"])
     (tmp_path / "benchmarks/page.py").write_text("other")
     assert source(tmp_path) == first
+    # A file that is named counts: what is searched depends on other code than what is measured.
+    assert source(tmp_path, ["benchmarks/page.py"]) != named
     for name in ("beamhub/run.py", "benchmarks/limit.py", "benchmarks/peers/page.py"):
         (tmp_path / name).write_text("other")
         assert source(tmp_path) != first

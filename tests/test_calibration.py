@@ -30,6 +30,7 @@ from tests.small import flags, identity
 
 CALL = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, 4)
 SAMPLE = Chunk(pa.record_batch({"x": pa.array([1.0, 2.0], pa.float32())}), np.arange(2))
+ROWS = np.arange(2)
 
 
 class Doubles(BoundSignature):
@@ -71,7 +72,7 @@ def choose(
 
     monkeypatch.setattr(Calibration, "_rate", rate)
     sizes = tuple(dict.fromkeys(setting.batch_size for setting in rates))
-    found = Calibration(CALL, SAMPLE, records, sizes, lambda _: bound(Doubles()), lambda _: freezable).choose()
+    found = Calibration(CALL, SAMPLE, ROWS, records, sizes, lambda _: bound(Doubles()), lambda _: freezable).choose()
     return Setting(found.batch_size, found.frozen), tried
 
 
@@ -120,7 +121,7 @@ def test_what_is_known_to_be_little_work_is_not_even_timed() -> None:
     def never(_: Call) -> Any:
         pytest.fail("tried")
 
-    assert Calibration(CALL, SAMPLE, 1_000, (4, 8), never, never, rate=600.0).choose() == CALL
+    assert Calibration(CALL, SAMPLE, ROWS, 1_000, (4, 8), never, never, rate=600).choose() == CALL
 
 
 def test_time_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +134,7 @@ def test_time_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_module_that_refuses_the_sample_keeps_the_default() -> None:
-    found = Calibration(CALL, SAMPLE, 10**9, (4, 8), lambda _: bound(Refuses()), lambda _: False).choose()
+    found = Calibration(CALL, SAMPLE, ROWS, 10**9, (4, 8), lambda _: bound(Refuses()), lambda _: False).choose()
 
     assert (found.batch_size, found.frozen) == (4, False)
 
@@ -166,8 +167,24 @@ def test_what_was_not_chosen_leaves_no_graphs(tmp_path: Path, monkeypatch: pytes
     assert found.traces == before + len(sizes)
 
 
+def test_records_that_the_module_does_not_take_are_left_out() -> None:
+    """One of the first records is bad: a rate of nothing would be taken for little work."""
+
+    class RefusesOne(Doubles):
+        def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
+            if 1.0 in raw["x"]:
+                raise ValueError("no")
+            return super().__call__(raw)
+
+    def made(rows: Rows) -> Calibration:
+        return Calibration(CALL, SAMPLE, rows, 10**9, (4,), lambda _: bound(RefusesOne()), lambda _: False)
+
+    assert made(np.array([1]))._rate(Setting(4, False)) > 0
+    assert made(ROWS)._rate(Setting(4, False)) == 0
+
+
 def test_rates_count_records() -> None:
     """A module that does next to nothing: more records a call are more records a second."""
-    made = Calibration(CALL, SAMPLE, 10**9, (4, 4096), lambda _: bound(Doubles()), lambda _: False)
+    made = Calibration(CALL, SAMPLE, ROWS, 10**9, (4, 4096), lambda _: bound(Doubles()), lambda _: False)
 
     assert made._rate(Setting(4096, False)) > made._rate(Setting(4, False)) > 0

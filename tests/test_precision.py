@@ -241,6 +241,7 @@ def test_settings_are_measured_in_bf16(job: list[object], tmp_path: Path, monkey
         return rate(self, setting)
 
     monkeypatch.setattr(calibration, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(calibration, "LEAST_SECONDS", 60.0)
     monkeypatch.setattr(calibration.Calibration, "_rate", noted)
 
     succeed("embed", *job, "--precision=bf16")

@@ -15,7 +15,7 @@ import beamhub as library
 from beamhub.corpus.shards import Chunk
 from beamhub.engine import short_calls
 from beamhub.engine.caller import Caller, Rows
-from beamhub.engine.short_calls import ascending_calls, most_in_short_call
+from beamhub.engine.short_calls import most_in_short_call
 from beamhub.engine.tablespec import Call
 from beamhub.tasks.base import Outputs
 from beamhub.tasks.binding import Binding
@@ -27,37 +27,62 @@ from tests.test_calibration import Doubles
 SAMPLE = Chunk(pa.record_batch({"x": pa.array([1.0, 2.0], pa.float32())}), np.arange(2))
 
 
-def found(batch_size: int, seconds: Callable[[int], float], monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[int]]:
-    """What is found where a call of so many records takes so long, and which sizes were tried."""
+def found(
+    first: int, last: int, seconds: Callable[[int], float | None], monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, list[int]]:
+    """What is found where a call of so many records takes so long, or cannot be made, and which sizes were tried."""
     tried: list[int] = []
 
-    def took(caller: Caller, sample: Chunk, rows: Rows) -> float:
+    def took(caller: Caller, sample: Chunk, rows: Rows) -> float | None:
         tried.append(caller.call.batch_size)
         return seconds(caller.call.batch_size)
 
     monkeypatch.setattr(short_calls, "_seconds", took)
-    call = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, batch_size)
-    callers = [Caller(Doubles(), each, (ValueError,), TimeoutError) for each in ascending_calls(call)]
-    return most_in_short_call(callers, SAMPLE, np.arange(2)), tried
+    call = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, first)
+
+    def bind(size: int) -> Caller:
+        return Caller(Doubles(), call.of_size(size), (ValueError,), TimeoutError)
+
+    return most_in_short_call(bind, first, last, SAMPLE, np.arange(2)), tried
 
 
 def test_light_records_bound_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert found(16384, lambda size: 1e-6 * size, monkeypatch) == (1_000_000, [32, 16384])
+    assert found(32, 16384, lambda size: 1e-6 * size, monkeypatch) == (1_000_000, [32, 16384])
 
 
 def test_heavy_records_are_tried_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert found(16384, lambda size: 0.01 * size, monkeypatch) == (100, [32, 256])
-    assert found(16384, lambda size: 0.1 * size, monkeypatch) == (10, [32])
-    assert found(64, lambda size: 0.5 * size, monkeypatch) == (2, [8])
-    assert found(16, lambda size: 0.5 * size, monkeypatch) == (2, [16])
+    assert found(32, 16384, lambda size: 0.01 * size, monkeypatch) == (100, [32, 256])
+    assert found(32, 16384, lambda size: 0.1 * size, monkeypatch) == (10, [32])
+    assert found(16, 16, lambda size: 0.5 * size, monkeypatch) == (2, [16])
 
 
-def test_what_a_call_takes_whatever_its_size_is_not_the_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("constant", [0.1, 0.5, 0.6, 0.9])
+def test_what_a_call_takes_whatever_its_size_is_not_the_records_fault(
+    constant: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A recurrent network takes its steps one after the other, however many records take them together."""
-    most, tried = found(16384, lambda size: 0.1 + 1e-6 * size, monkeypatch)
+    most, tried = found(32, 16384, lambda size: constant + 1e-6 * size, monkeypatch)
 
     assert most >= 16384
-    assert tried == [32, 256, 2048, 16384]
+    assert tried[-1] == 16384
+
+
+def test_a_call_that_is_refused_bounds_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = [32, 16384, 2048, 256]
+    assert found(32, 16384, lambda size: 1e-3 if size <= 1000 else None, monkeypatch) == (256, tried)
+
+
+def test_a_module_that_takes_no_large_batch_gets_none(tmp_path: Path) -> None:
+    def small(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies([tf.debugging.assert_less(tf.shape(x)[0], 1000)]):
+            return {"y": tf.identity(x)}
+
+    module = save(tmp_path / "m", small, tf.TensorSpec((None, 1), tf.float32, "x"))
+    numbers = np.random.default_rng(0).random(20_000, np.float32)
+
+    succeed("extract", *flags(tmp_path, module, pa.table({"x": pa.FixedSizeListArray.from_arrays(numbers, 1)})))
+
+    assert library.open(str(tmp_path / "out")).to_numpy("y").ravel().tolist() == numbers.tolist()
 
 
 @pytest.mark.parametrize("first", [0.5, -1.0])
@@ -97,4 +122,4 @@ def test_a_small_corpus_is_not_tried_with_larger_calls_than_itself(
     summary = succeed("extract", *flags(tmp_path, identity(tmp_path / "m", (None, 1)), corpus))
 
     assert "calls     of 16384, 2048, 256, 32 records" in summary
-    assert sizes == {256, 32}
+    assert max(sizes) == 256

@@ -5,7 +5,6 @@ Both change the last bits of every row, so they are chosen once, and written int
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from beamhub.corpus.shards import Chunk
-from beamhub.engine.caller import Caller, Gathered
+from beamhub.engine.caller import Caller, Gathered, Rows
 from beamhub.engine.tablespec import Call
 from beamhub.engine.threads import cores
 
@@ -42,31 +41,32 @@ class Setting:
 
     def of(self, call: Call) -> Call:
         """The call with this setting."""
-        return replace(call, batch_size=self.batch_size, frozen=self.frozen)
+        return replace(call.of_size(self.batch_size), frozen=self.frozen)
 
 
 @dataclass
 class Calibration:
     """Tries settings of a call on records of a sample, with all threads at once, as the job will.
 
-    `bind` makes a caller; `records` is about how many there are in the corpus; `sizes` the batch sizes that memory allows,
-    the default first. `can_freeze` is asked only when it matters, for it costs time. `rate`, where it is finite, is about how
-    many records a second the default makes.
+    `rows` of the sample are such as the module takes. `bind` makes a caller; `records` is about how many there are in the
+    corpus; `sizes` the batch sizes that memory allows, the default first. `can_freeze` is asked only when it matters, for it
+    costs time. `rate` is how many records a second one thread does with the default, where that is known.
     """
 
     call: Call
     sample: Chunk
+    rows: Rows
     records: int
     sizes: tuple[int, ...]
     bind: Callable[[Call], Caller]
     can_freeze: Callable[[Call], bool]
-    rate: float = math.inf
+    rate: int | None = None
 
     def choose(self) -> Call:
         """The fastest setting found in the time that measuring may take; the default where all the work takes no longer."""
         best = Setting(self.sizes[0], self.call.frozen)
         # What is known already is not measured with more records than there are.
-        if math.isfinite(self.rate) and self.records < WORTH_SECONDS * self.rate:
+        if self.rate is not None and self.records < WORTH_SECONDS * self.rate:
             return best.of(self.call)
         rate = self._rate(best)
         work = self.records / rate if rate else 0.0
@@ -101,10 +101,7 @@ class Calibration:
         call = setting.of(self.call)
         caller = self.bind(call)
         gathered = Gathered(call, self.sample)
-        rows = next(iter(gathered.groups()), None)
-        if rows is None:
-            return 0.0
-        some = np.resize(rows, call.batch_size)
+        some = np.resize(self.rows, call.batch_size)
 
         def attempt() -> bool:
             return not isinstance(caller.attempt(gathered.feeds, some, call.batch_size), Exception)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,10 +14,9 @@ from beamhub.corpus.shards import Chunk
 from beamhub.engine.calibration import Calibration
 from beamhub.engine.caller import Caller, Failure, Rows
 from beamhub.engine.pool import bind_caller
-from beamhub.engine.short_calls import ascending_calls, most_in_short_call
-from beamhub.engine.sizing import Load, result_bytes, rows_together
+from beamhub.engine.short_calls import most_in_short_call
+from beamhub.engine.sizing import LARGEST_BATCH, LEAST_BATCH, Load, power_of_two, result_bytes, rows_together
 from beamhub.engine.tablespec import Call
-from beamhub.engine.threads import cores
 from beamhub.engine.trial import Trial
 from beamhub.errors import CorpusError, ModuleError
 from beamhub.spec import RECORD, Job
@@ -55,38 +53,41 @@ class Fitting:
         """
         if call.fixed == 1:
             call = replace(call, stacked=self._is_stacked(call))
-        load = self._load(call)
+        load, tried = self._load(call)
         # Where one is called at a time, none wait for others of their length.
         is_open = call.is_open and call.sizes[0] > 1
         call = replace(call, together=rows_together(load.fed, load.result, is_open))
-        if call.fixed is not None or self.job.batch_size is not None:
-            call = replace(call, batch_size=self.job.batch_size or call.batch_size)
+        if call.fixed is not None and tried is not None:
+            return self._measured(call, tried, (call.batch_size,)), tried.shapes
+        if self.job.batch_size is not None:
+            call = call.of_size(self.job.batch_size)
             tried = self._try(call)
             return self._measured(call, tried, (call.batch_size,)), tried.shapes
-        few, *_ = ascending = ascending_calls(replace(call, batch_size=load.default))
-        tried = self._try(few)
+        largest = replace(load, most=LARGEST_BATCH * LARGEST_BATCH).default
+        few = min(size for size in call.of_size(largest).sizes if size >= min(LEAST_BATCH, largest))
+        tried = self._try(call.of_size(few))
         if tried.sample is not None:
-            most = max(few.batch_size, self._about_records(tried.sample))
-            callers = [self._bound(each) for each in ascending if each.batch_size <= most]
-            load = replace(load, most=most_in_short_call(callers, tried.sample, tried.rows))
-        call = replace(call, batch_size=load.default)
-        rate = math.inf if load.most is None else load.most * cores()
-        return self._measured(call, tried, load.worth_measuring, rate), tried.shapes
+            last = min(largest, power_of_two(self._about_records(tried.sample)))
+            most = most_in_short_call(lambda size: self._bound(call.of_size(size)), few, last, tried.sample, tried.rows)
+            load = replace(load, most=most)
+        call = call.of_size(load.default)
+        return self._measured(call, tried, load.worth_measuring, load.most), tried.shapes
 
-    def _load(self, call: Call) -> Load:
+    def _load(self, call: Call) -> tuple[Load, _Tried | None]:
         """What TensorFlow knows of a record's outputs without a run, or what comes of the first ones."""
+        known = Trial(self._bound(call)).known_result_bytes() if call.fixed is None else None
+        if known is None:
+            tried = self._try(call)
+            read = 0 if tried.sample is None else _read_bytes(tried.sample)
+            return Load(tried.fed, result_bytes(tried.shapes), read), tried
         sample = next(self.samples(_feeds_records(call)), None)
         read = 0 if sample is None else _read_bytes(sample)
-        known = Trial(self._bound(call)).known_result_bytes() if call.fixed is None else None
-        if known is not None:
-            return Load(Trial(self._bound(call)).fed_bytes(sample), known, read)
-        tried = self._try(call)
-        return Load(tried.fed, result_bytes(tried.shapes), read)
+        return Load(Trial(self._bound(call)).fed_bytes(sample), known, read), None
 
-    def _measured(self, call: Call, tried: _Tried, sizes: tuple[int, ...], rate: float = math.inf) -> Call:
+    def _measured(self, call: Call, tried: _Tried, sizes: tuple[int, ...], rate: int | None = None) -> Call:
         """The call with the fastest of some batch sizes and kind of variables, or those that were asked for.
 
-        `rate` is about how many records a second there are with the first of the sizes, where that is known.
+        `rate` is how many records a second one thread does with the first of the sizes, where that is known.
         """
         if self.job.variables == "frozen" and not self.module.can_freeze(call.signature):
             raise ModuleError(
@@ -97,11 +98,15 @@ class Fitting:
         if tried.sample is None:
             return call
         records = self._about_records(tried.sample)
-        chosen = Calibration(call, tried.sample, records, sizes, self._bound, self._can_freeze, rate).choose()
+        chosen = Calibration(
+            call, tried.sample, tried.rows, records, sizes, self._bound, self._can_freeze, rate
+        ).choose()
+        # What was bound last is held.
+        bound = self._bound(chosen).bound
         if not chosen.frozen:
             self.module.forget_frozen(chosen.signature)
         if chosen.fixed is None:
-            self._bound(chosen).bound.keep({*chosen.sizes, *chosen.probes})
+            bound.keep({*chosen.sizes, *chosen.probes})
         return chosen
 
     def _can_freeze(self, call: Call) -> bool:

@@ -74,9 +74,11 @@ class Lane:
         flow.result.add_done_callback(functools.partial(self._count, item.shard))
         # From here on the writer is told of the end, whatever ends it.
         with flow.reading():
-            self._writer.submit(self._write, flow)
+            with flow.settling():
+                self._writer.submit(self._write, flow)
             self._flows.append(flow)
-            self._read(flow)
+            if not flow.result.done():
+                self._read(flow)
 
     def _count(self, shard: Shard, result: Future[ShardResult]) -> None:
         # One that was begun in a wrong place is not finished.

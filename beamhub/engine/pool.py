@@ -151,7 +151,7 @@ def bind_caller(module: Any, call: Call, task: Task) -> Caller:
         feeding = Feeding(prepare, {each.input: each.shape for each in call.bindings if each.is_open})
         return module.bind(call.signature, task.wanted, feeding, call.frozen, call.precision)
 
-    same = replace(call, batch_size=0, together=0, handle="", stacked=True)
+    same = replace(call.of_size(0), together=0, handle="", stacked=True)
     bound = _bound.get((json.dumps(same.to_json(), sort_keys=True), task.wanted), bind)
     # What TensorFlow raises for the values or the shape of a record; memory, a lost device or a missing file are not.
     faults = (

@@ -3,52 +3,56 @@
 from __future__ import annotations
 
 import timeit
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Gathered, Rows
-from beamhub.engine.sizing import LEAST_BATCH
-from beamhub.engine.tablespec import Call
+from beamhub.engine.sizing import LARGEST_BATCH, power_of_two
+from beamhub.errors import BeamhubError
 
 CALL_SECONDS = 1.0
 """What a call may take: one of many heavy records would hold much that the module computes on its way."""
 TRIAL_SECONDS = 4.0
 """What a call may be feared to take that is made to find out."""
+MOMENT = 0.1
+"""A call that takes less is timed three times: the machine may have been busy."""
 
 
-def ascending_calls(call: Call) -> list[Call]:
-    """A call of each of the sizes that the job will have, for which graphs are traced in any case; the smallest first, of eight
-    records or more where there are so many."""
-    least = min(LEAST_BATCH, call.batch_size)
-    return [replace(call, batch_size=size) for size in reversed(call.sizes) if size >= least]
+def most_in_short_call(bind: Callable[[int], Caller], first: int, last: int, sample: Chunk, rows: Rows) -> int:
+    """How many records make a call of one second, as far as calls of `first` to `last` records tell.
 
-
-def most_in_short_call(callers: Sequence[Caller], sample: Chunk, rows: Rows) -> int:
-    """How many records make a call of one second, as far as some callers, with ever larger batch sizes, tell.
-
-    From the first it goes on to the largest whose call would not be long even if each record took as long: much of what a small
-    call takes, it takes whatever its size. `rows` of the sample are such as the module takes.
+    From one it goes on to the largest, a power of two, that would not be long even if each record took as long: much of what a
+    small call takes, it takes whatever its size. A call that is refused, or in which the module breaks down, has too many.
+    `bind` makes a caller for calls of a size; `rows` of the sample are such as the module takes.
     """
-    caller = callers[0]
-    while True:
-        size = caller.call.batch_size
-        seconds = _seconds(caller, sample, rows)
-        larger = [each for each in callers if size < each.call.batch_size <= size * TRIAL_SECONDS / seconds]
-        if seconds > CALL_SECONDS or not larger:
-            return int(size * CALL_SECONDS / seconds)
-        caller = larger[-1]
+    size, most = first, LARGEST_BATCH * LARGEST_BATCH
+    took = _seconds(bind(size), sample, rows)
+    if took is None:
+        return first
+    while took <= CALL_SECONDS:
+        following = min(last, most, power_of_two(int(size * TRIAL_SECONDS / took)))
+        if following <= size:
+            break
+        longer = _seconds(bind(following), sample, rows)
+        if longer is None:
+            most = max(size, following // 8)
+        else:
+            size, took = following, longer
+    return min(most, int(size * CALL_SECONDS / took))
 
 
-def _seconds(caller: Caller, sample: Chunk, rows: Rows) -> float:
-    """What a call takes, after the first, which traces."""
+def _seconds(caller: Caller, sample: Chunk, rows: Rows) -> float | None:
+    """What a call takes, after the first, which traces; None where it cannot be made."""
     gathered = Gathered(caller.call, sample)
     size = caller.call.batch_size
 
-    def seconds() -> float:
-        return timeit.timeit(lambda: caller.attempt(gathered.feeds, rows[:size], size), number=1)
+    def attempt() -> bool:
+        try:
+            return not isinstance(caller.attempt(gathered.feeds, rows[:size], size), Exception)
+        except BeamhubError:
+            return False
 
-    seconds()
-    took = seconds()
-    # The machine may have been busy.
-    return took if took < CALL_SECONDS else min(took, seconds())
+    if not attempt():
+        return None
+    took = timeit.timeit(attempt, number=1)
+    return max(1e-6, took if took > MOMENT else min(took, *timeit.repeat(attempt, number=1, repeat=2)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -32,7 +32,7 @@ class Call:
     `digest` names the module's content, `handle` where it was found. `constants` are JSON values. `fixed` is the
     batch axis (see `BatchAxis`), `batch_size` the largest number of records in a call. `stacked` says that outputs have a
     batch dimension; those of some modules that take one image a call have none. `frozen` makes constants of variables.
-    `together` is how many records go through the stages at a time, at least.
+    `together` is how many records go through the stages at a time, at least. There are `steps` sizes of calls.
     `precision` is that of `Job.precision`.
     """
 
@@ -48,6 +48,11 @@ class Call:
     frozen: bool = False
     together: int = BATCH_ROWS
     precision: str = "float32"
+    steps: int = 3
+
+    def of_size(self, batch_size: int) -> Call:
+        """The same with another batch size, and the sizes that go with it."""
+        return replace(self, batch_size=batch_size, steps=4 if batch_size >= _MANY else 3)
 
     @property
     def is_open(self) -> bool:
@@ -60,9 +65,7 @@ class Call:
         if self.fixed is not None:
             return (self.fixed or 1,)
         # Few records have the same length: the sizes lie closer, and reach further down.
-        shares = [4**step for step in range(8)] if self.is_open else [1, 8, 64]
-        if not self.is_open and self.batch_size >= _MANY:
-            shares.append(512)
+        shares = [4**step for step in range(8)] if self.is_open else [8**step for step in range(self.steps)]
         # 1 is left out: with one row, libraries take other paths, and the last bits of a vector change.
         return tuple(dict.fromkeys(max(self.batch_size // share, min(2, self.batch_size)) for share in shares))
 
@@ -112,6 +115,8 @@ class Call:
         if self.precision == "float32":
             # As it was written before there was another.
             del values["precision"]
+        if self.steps == 3:
+            del values["steps"]
         return values
 
     @classmethod
