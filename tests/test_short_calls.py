@@ -123,3 +123,14 @@ def test_a_small_corpus_is_not_tried_with_larger_calls_than_itself(
 
     assert "calls     of 16384, 2048, 256, 32 records" in summary
     assert max(sizes) == 256
+
+
+def test_tables_begun_before_large_batches_had_a_fourth_size_keep_theirs() -> None:
+    call = Call("m", "sha256:0", (), "s", (), {}, None, 4)
+    values = call.of_size(16384).to_json()
+    assert Call.from_json(values).sizes == (16384, 2048, 256, 32)
+
+    del values["steps"]
+
+    assert Call.from_json(values).sizes == (16384, 2048, 256)
+    assert "steps" not in call.of_size(4096).to_json()
