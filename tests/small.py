@@ -9,8 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from beamhub.engine.caller import Caller, Rows
 from beamhub.errors import ModuleError
 from beamhub.modules.precision import check_processor
+from beamhub.tasks.base import Outputs
+from beamhub.tasks.gather import Feed
 
 
 def save(path: Path, function: object, *specs: tf.TensorSpec) -> str:
@@ -31,6 +34,19 @@ def flags(tmp_path: Path, module: str, table: pa.Table) -> list[object]:
 def identity(path: Path, shape: tuple[int | None, ...], dtype: tf.DType = tf.float32, output: str = "y") -> str:
     """A module that gives back its input `x`."""
     return save(path, lambda x: {output: tf.identity(x)}, tf.TensorSpec(shape, dtype, "x"))
+
+
+def sizes_called(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Fills with the numbers of records in all calls from now on."""
+    sizes: set[int] = set()
+    attempt = Caller.attempt
+
+    def noted(self: Caller, feeds: list[Feed], rows: Rows, size: int) -> Outputs | Exception:
+        sizes.add(size)
+        return attempt(self, feeds, rows, size)
+
+    monkeypatch.setattr(Caller, "attempt", noted)
+    return sizes
 
 
 FLOATS = pa.array([0.25, 0.5], pa.float32())

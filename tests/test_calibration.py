@@ -23,10 +23,8 @@ from beamhub.modules.loaded import AS_GIVEN, BoundSignature
 from beamhub.modules.ragged import Output
 from beamhub.modules.signatures import Shape, Signature
 from beamhub.spec import ExtractJob
-from beamhub.tasks.base import Outputs
 from beamhub.tasks.binding import Binding
-from beamhub.tasks.gather import Feed
-from tests.small import flags, identity
+from tests.small import flags, identity, sizes_called
 
 CALL = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, 4)
 SAMPLE = Chunk(pa.record_batch({"x": pa.array([1.0, 2.0], pa.float32())}), np.arange(2))
@@ -144,14 +142,7 @@ def test_what_was_not_chosen_leaves_no_graphs(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(calibration, "WORTH_SECONDS", 0.0)
     module = identity(tmp_path / "m", (None, 1))
     corpus = flags(tmp_path, module, pa.table({"x": pa.array([[1.0], [2.0]], pa.list_(pa.float32()))}))[3]
-    traced: set[int] = set()
-    attempt = Caller.attempt
-
-    def noted(self: Caller, feeds: list[Feed], rows: Rows, size: int) -> Outputs | Exception:
-        traced.add(size)
-        return attempt(self, feeds, rows, size)
-
-    monkeypatch.setattr(Caller, "attempt", noted)
+    traced = sizes_called(monkeypatch)
     spec = make_plan(ExtractJob(module=module, corpus=str(corpus), out=str(tmp_path / "out"))).spec
     loaded = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
     found = bind_caller(loaded, spec.call, spec.task).bound

@@ -17,11 +17,9 @@ from beamhub.engine import short_calls
 from beamhub.engine.caller import Caller, Rows
 from beamhub.engine.short_calls import most_in_short_call
 from beamhub.engine.tablespec import Call
-from beamhub.tasks.base import Outputs
 from beamhub.tasks.binding import Binding
-from beamhub.tasks.gather import Feed
 from tests.jobs import succeed
-from tests.small import flags, identity, save
+from tests.small import flags, identity, save, sizes_called
 from tests.test_calibration import Doubles
 
 SAMPLE = Chunk(pa.record_batch({"x": pa.array([1.0, 2.0], pa.float32())}), np.arange(2))
@@ -109,14 +107,7 @@ def test_a_heavy_module_gets_small_batches(first: float, tmp_path: Path) -> None
 def test_a_small_corpus_is_not_tried_with_larger_calls_than_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes: set[int] = set()
-    attempt = Caller.attempt
-
-    def noted(self: Caller, feeds: list[Feed], rows: Rows, size: int) -> Outputs | Exception:
-        sizes.add(size)
-        return attempt(self, feeds, rows, size)
-
-    monkeypatch.setattr(Caller, "attempt", noted)
+    sizes = sizes_called(monkeypatch)
     corpus = pa.table({"x": pa.FixedSizeListArray.from_arrays(np.zeros(300, np.float32), 1)})
 
     summary = succeed("extract", *flags(tmp_path, identity(tmp_path / "m", (None, 1)), corpus))
