@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import check, page
+from benchmarks import check
 from benchmarks.process import CommandFailedError, Cost, cost_of
 from benchmarks.results import Results, Settings, source
 from benchmarks.rounds import Rounds
@@ -260,54 +260,3 @@ def test_late_command_is_ended_with_its_children(tmp_path: Path) -> None:
         cost_of(["sh", "-c", script], {}, limit=1.0)
     child = int((tmp_path / "child").read_text())
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
-
-
-def cells(text: str, *wanted: str) -> list[str]:
-    """The cells of the one line of a table that has all the words."""
-    (line,) = [line for line in text.splitlines() if all(word in line for word in wanted)]
-    return [cell.strip() for cell in line.strip("| ").split("|")]
-
-
-def test_page_shows_ratios_targets_and_costs(tmp_path: Path) -> None:
-    results = Results(tmp_path / "results.jsonl", HERE)
-    ours, rows, spark = 90.0, 2.0, 80.0
-    record(results, LIMIT, dict.fromkeys(range(5), 100.0), start_up=4.0)
-    record(results, "beamhub", dict.fromkeys(range(5), ours), start_up=5.5, peak=3 * 2**20)
-    record(results, "beamhub-threads", dict.fromkeys(range(5), 80.0))
-    record(results, "runinference-plain", dict.fromkeys(range(5), rows))
-    record(results, "spark", dict.fromkeys(range(5), spark))
-    results.add(TEXT, "beamhub", checked=1234)
-
-    text = page.section(results, HERE)
-
-    shares = cells(text, "0.95 **missed**")
-    assert shares[2] == "0.90 (0.90-0.90), 0.95 **missed**"
-    assert shares[5] == "0.80 (0.80-0.80), 0.85 **missed**"
-    assert cells(text, "Spark, mapInArrow", "1.2")[2:] == ["Spark, mapInArrow", "1.12 (1.12-1.12)", "1.2", "**missed**"]
-    assert cells(text, "Beam RunInference, as documented", "| 30 |")[3:] == ["45.00 (45.00-45.00)", "30", "met"]
-    assert cells(text, "beamhub, one process", "| 5 |")[3:] == ["1.5, 1.5 met", "3", "90", "90", "5"]
-    assert "1 outputs (1,234 rows)" in text
-    assert "two cores; Python 3.11, numpy 2; code abc" in text
-
-
-def test_page_gives_no_verdict_for_fewer_than_five_rounds(tmp_path: Path) -> None:
-    results = Results(tmp_path / "results.jsonl", HERE)
-    record(results, LIMIT, dict.fromkeys(range(4), 100.0))
-    record(results, "beamhub", dict.fromkeys(range(4), 100.0))
-
-    text = page.section(results, HERE)
-
-    assert cells(text, "0.95 ")[2] == "1.00 (1.00-1.00), 0.95 **too few rounds**"
-    assert "met" not in text
-
-
-def test_page_keeps_the_text_around_the_marks() -> None:
-    assert page.replaced(f"a\n{page.BEGIN}\nold\n{page.END}\nb\n", "new") == (
-        f"a\n{page.BEGIN}\n\nnew\n\n{page.END}\nb\n"
-    )
-    with pytest.raises(page.PageError, match="no lines"):
-        page.replaced(f"{page.END}{page.BEGIN}", "new")
-
-
-def test_the_page_of_the_documentation_has_the_marks() -> None:
-    assert "Ratios are the claim" in page.replaced(page.PAGE.read_text(), "new")

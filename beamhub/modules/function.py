@@ -30,16 +30,9 @@ class FunctionModule(LoadedModule):
         # Functions hold their variables weakly: they live as long as the loaded object.
         self._loaded = tf.saved_model.load(path, tags=list(variant.tags))
 
-        self._frozen: dict[str, Run | None] = {}
-
     def can_freeze(self, signature: str) -> bool:
         """Whether its variables can be made constants; the work of doing so is done, and kept."""
         return self._freeze(self.signature(signature)) is not None
-
-    def forget_frozen(self, signature: str) -> None:
-        """Frees the constants, if nothing that is bound uses them."""
-        with self._calls_lock:
-            self._frozen.pop(signature, None)
 
     def _freeze(self, signature: Signature) -> Run | None:
         with self._calls_lock:

@@ -108,6 +108,7 @@ class LoadedModule(ABC):
         self.variant = variant
         self._calls: dict[tuple[str, tuple[str, ...]], BoundSignature] = {}
         self._calls_lock = threading.Lock()
+        self._frozen: dict[str, Callable[..., Any] | None] = {}
 
     def signature(self, name: str | None = None) -> Signature:
         """The signature of that name; by default the only one, or 'serving_default', or 'default'."""
@@ -140,8 +141,10 @@ class LoadedModule(ABC):
         """Whether the signature's variables can be made constants. The work of doing so is done, and kept."""
         return False
 
-    def forget_frozen(self, signature: str) -> None:  # noqa: B027
+    def forget_frozen(self, signature: str) -> None:
         """Frees the constants that `can_freeze` made, where it did and nothing that is bound uses them."""
+        with self._calls_lock:
+            self._frozen.pop(signature, None)
 
     def call(
         self,
