@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.ballast import has_free_page_reporting, paid_from_ballast
 from benchmarks.check import WrongOutputError
-from benchmarks.process import CommandFailedError
-from benchmarks.results import THE_LIMIT, Results, Settings
+from benchmarks.process import CommandFailedError, cost_of
+from benchmarks.results import MEASURED, THE_LIMIT, Results, Settings
 from benchmarks.rounds import Rounds
 from benchmarks.systems import LIMIT, SYSTEMS, System, bare
 from benchmarks.workloads import SHORT, WORKLOADS, Inputs
@@ -32,8 +33,8 @@ def main() -> None:
     workloads = chosen(args.workloads, SHORT if args.short else WORKLOADS, "workload")
     formats = chosen(args.formats or ("parquet" if args.short else None), FORMATS, "format")
     systems = chosen_systems(args.systems or ("limit,beamhub" if args.short else None))
-    path = args.root / ("short.jsonl" if args.short else "results.jsonl")
-    searches = args.root / "search.jsonl"
+    path = args.root / "short.jsonl" if args.short else args.measured / "results.jsonl"
+    searches = args.measured / "search.jsonl"
     if args.fresh or args.short:
         path.unlink(missing_ok=True)
     if args.fresh and not args.short:
@@ -41,11 +42,12 @@ def main() -> None:
     results = Results(path, Settings.here())
     rows = [Inputs(args.root.resolve(), workload, format) for workload in workloads for format in formats]
     named = {system.name: system for system in systems}
+    cost = paid_from_ballast if has_free_page_reporting() else cost_of
     if args.short:
-        rounds = Rounds(results, named, args.root / "out")
+        rounds = Rounds(results, named, args.root / "out", cost=cost)
     else:
         searched = Results(searches, Settings.here(THE_LIMIT))
-        rounds = Rounds(results, named, args.root / "out", bare, searched)
+        rounds = Rounds(results, named, args.root / "out", bare, searched, cost)
     try:
         rounds.run(rows, args.repeats, started + 60 * args.minutes)
     except (CommandFailedError, WrongOutputError) as error:
@@ -55,7 +57,8 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parse = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parse.add_argument("--root", type=Path, default=Path(".bench"), help="where corpora, modules and results are kept")
+    parse.add_argument("--root", type=Path, default=Path(".bench"), help="where corpora and modules are kept")
+    parse.add_argument("--measured", type=Path, default=MEASURED, help="where repetitions are kept")
     parse.add_argument("--workloads", metavar="A,B", help=", ".join(WORKLOADS))
     parse.add_argument("--formats", metavar="A,B", help=", ".join(FORMATS))
     parse.add_argument("--systems", metavar="A,B", help=", ".join(SYSTEMS) + "; those that are installed")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.results import Results, Row, Settings
+from benchmarks.results import MEASURED, Results, Row, Settings
 from benchmarks.statistics import Interval, Pair, exceeds, median, meets
 from benchmarks.systems import BARE, LIMIT, OURS, SYSTEMS
 from benchmarks.workloads import WORKLOADS
@@ -175,9 +175,9 @@ def replaced(page: str, text: str) -> str:
 
 def main() -> None:
     parse = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__)
-    parse.add_argument("--root", type=Path, default=Path(".bench"))
+    parse.add_argument("--measured", type=Path, default=MEASURED, help="where repetitions are kept")
     args = parse.parse_args()
-    path = args.root / "results.jsonl"
+    path = args.measured / "results.jsonl"
     settings = Settings.last(path)
     if settings is None:
         sys.exit(f"{path} has no results: run `make bench` first")

@@ -24,13 +24,17 @@ from benchmarks.workloads import Choice
 Row = tuple[str, str]
 """A workload and a format."""
 
+MEASURED = Path(__file__).parent / "measured"
+"""Where the repetitions that the page shows are kept."""
 PACKAGES = ("apache-beam", "numpy", "pyarrow", "pyspark", "ray", "tensorflow", "tfx-bsl")
-UNMEASURED = ("__main__.py", "check.py", "page.py", "replan.py", "results.py", "search.py", "statistics.py")
-"""Files of the benchmark that change no figure in `results.jsonl`."""
-EVERYTHING = ("beamhub/**/*.py", "benchmarks/**/*.py")
-THE_LIMIT = tuple(
-    f"benchmarks/{name}.py" for name in ("corpora", "limit", "networks", "process", "search", "workloads")
+_BOTH = ("ballast", "corpora", "limit", "networks", "process", "workloads")
+EVERYTHING = (
+    "beamhub/**/*.py",
+    "benchmarks/peers/*.py",
+    *(f"benchmarks/{name}.py" for name in (*_BOTH, "bare", "rounds", "systems")),
 )
+"""The code that figures in `results.jsonl` depend on: beamhub, the limit, the peers and the workloads."""
+THE_LIMIT = tuple(f"benchmarks/{name}.py" for name in (*_BOTH, "search"))
 """The code that a search for the limit's settings depends on."""
 
 
@@ -72,11 +76,10 @@ def machine() -> str:
 
 
 def source(root: Path, files: Sequence[str] = EVERYTHING) -> str:
-    """A digest of the code that is measured: by default beamhub, the limit, the peers and the workloads."""
+    """A digest of the code that is measured."""
     digest = hashlib.sha256()
     for path in sorted(path for pattern in files for path in root.glob(pattern)):
-        if files != EVERYTHING or path.parent.name != "benchmarks" or path.name not in UNMEASURED:
-            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

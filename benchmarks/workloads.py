@@ -27,8 +27,9 @@ class Workload:
     """A module and the corpus that it runs on. `rows` are in one file, about two seconds of work for two cores.
 
     Rates are slopes between the first `small` and all `large` files. One file would not do for the small corpus: systems
-    that give a file to a process would leave a core idle there, and their slope would come out too steep. One second of
-    work would not do either: beamhub measures batch sizes for larger corpora alone, and its slope would pay for that.
+    that give a file to a process would leave a core idle there, and their slope would come out too steep. Nor would less
+    than two seconds of the module's own work: beamhub measures batch sizes for larger corpora alone, and its slope would pay
+    for that.
 
     `choice` was the best of earlier searches, and is where one begins (`search.py`). A module with a table cannot be frozen.
     """
@@ -52,17 +53,25 @@ WORKLOADS = {
     each.name: each
     for each in (
         Workload(
-            "text", "short texts, 64-d embedding", "text", "texts", 1_000_000, Choice(8192, False), has_table=True
+            "text",
+            "short texts, 64-d embedding",
+            "text",
+            "texts",
+            1_500_000,
+            Choice(16384, False),
+            small=3,
+            has_table=True,
         ),
-        Workload("vae", "28x28 VAE encoder", "image", "small_images", 60_000, Choice(2048, False)),
+        Workload("vae", "28x28 VAE encoder", "image", "small_images", 80_000, Choice(2048, False)),
         Workload("mobilenet035", "MobileNetV2 0.35", "image", "photographs", 1_000, Choice(8, True)),
         Workload("mobilenet100", "MobileNetV2 1.0", "image", "photographs", 400, Choice(8, True)),
     )
 }
 
 SHORT = {
-    name: replace(WORKLOADS[name], rows=rows, small=3)
-    for name, rows in (("text", 400_000), ("vae", 25_000), ("mobilenet035", 400))
+    "text": replace(WORKLOADS["text"], large=6),
+    "vae": replace(WORKLOADS["vae"], large=6),
+    "mobilenet035": replace(WORKLOADS["mobilenet035"], rows=600, small=3, large=7),
 }
 """One of each task, small enough for eight minutes with making the corpora."""
 

@@ -33,7 +33,7 @@ THREADS = (RUNNER, "--direct_running_mode=multi_threading", "--direct_num_worker
 def slow(x: tf.Tensor) -> dict[str, tf.Tensor]:
     """Gives `x` back, after some milliseconds for each record."""
     eye = tf.eye(256)
-    steps = 60 * tf.shape(x)[0]
+    steps = 120 * tf.shape(x)[0]
     _, product = tf.while_loop(lambda i, m: i < steps, lambda i, m: (i + 1, tf.linalg.matmul(m, eye)), [0, eye])
     return {"y": x * product[0, 0]}
 

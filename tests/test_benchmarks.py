@@ -243,8 +243,8 @@ def test_nothing_begins_after_the_deadline(tmp_path: Path, given: Inputs) -> Non
 @pytest.mark.parametrize(
     ("system", "said"),
     [
-        (copying("a", plus=10.0), "a on text, parquet: 200 of 200 rows have other values"),
-        (copying("a", lost=1), "a on text, parquet: 199 rows, the limit wrote 200"),
+        (copying("a", plus=10.0), "a on text, parquet: 300 of 300 rows have other values"),
+        (copying("a", lost=1), "a on text, parquet: 299 rows, the limit wrote 300"),
     ],
 )
 def test_system_that_writes_something_else_ends_the_benchmark(

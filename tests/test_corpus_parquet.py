@@ -192,6 +192,18 @@ def test_no_columns_still_have_rows(tmp_path: Path) -> None:
     assert [chunk.rows for chunk in read_parquet(path, pa.schema([]), rows=30)] == [30, 20]
 
 
+def test_chunks_end_where_calls_do(tmp_path: Path) -> None:
+    """A batch that has to be joined of two costs a copy of every row."""
+    path = write_parquet(tmp_path / "x.parquet", {"a": list(range(2000))}, row_group_size=700)
+
+    chunks = read_parquet(path, pa.schema({"a": pa.int64()}), rows=256)
+
+    ends = np.cumsum([chunk.rows for chunk in chunks])
+    assert set(range(256, 2000, 256)) <= set(ends.tolist())
+    # Each row group begins with 64 rows, and ends where it ends.
+    assert len(chunks) <= 2000 // 256 + 1 + 3 * 2
+
+
 @pytest.mark.parametrize("once", [False, True], ids=["each its own", "one for all"])
 def test_chunks_are_bounded_in_bytes(tmp_path: Path, once: bool) -> None:
     # 30 kB a row; one value for all rows is stored once, so that the footer does not tell how large it is in memory.

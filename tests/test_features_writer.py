@@ -124,11 +124,11 @@ def test_dictionaries_do_not_change_the_bytes(tmp_path: Path) -> None:
     assert write(tmp_path / "2", encoded, schema=schema).checksum == one.checksum
 
 
-def test_row_groups_of_8192_rows(tmp_path: Path) -> None:
-    result = write(tmp_path, *(batch(3000, first) for first in range(0, 21000, 3000)))
+def test_row_groups_of_16384_rows(tmp_path: Path) -> None:
+    result = write(tmp_path, *(batch(3000, first) for first in range(0, 36000, 3000)))
     metadata = pq.read_metadata(path_of(tmp_path, result))
     groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    assert groups == [8192, 8192, 4616]
+    assert groups == [16384, 16384, 3232]
 
 
 def groups_of(batches: list[pa.RecordBatch], most_rows: int, most_bytes: int) -> list[int]:

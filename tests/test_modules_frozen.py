@@ -115,6 +115,12 @@ def test_tables_are_left_alone(words: str, tmp_path: Path) -> None:
     assert beamhub.open(str(tmp_path / "out")).to_numpy("embedding").tolist() == [[1, 2], [3, 4]]
 
 
+def test_no_variable_is_copied_to_find_a_table(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen, "_assigns", lambda _: pytest.fail("it went on"))
+
+    assert not load_module(words).can_freeze("serving_default")
+
+
 def test_pinned_variables(linear: str, tmp_path: Path) -> None:
     """What a version was begun with stays: other bits may not come into it."""
     table = pa.table({"x": pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32()))})

@@ -125,6 +125,26 @@ def test_runs_of_one_second_sort_by_their_beginning() -> None:
     assert names == sorted(names)
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_records_are_let_go_by_the_thread_that_computes_unless_one_may_be_a_dead_letter(
+    tmp_path: Path, refused: bool
+) -> None:
+    """The thread that writes would have to free them, one by one, from its own core."""
+    module = save(
+        tmp_path / "m", lambda b: {"y": tf.strings.to_number(b)}, tf.TensorSpec((None,), tf.string, "b")
+    )  # fmt: skip
+    write_tfrecord(tmp_path / "c", [example(b=[each]) for each in (b"1", b"2", b"x" if refused else b"3")])
+    job = ["--module", module, "--corpus", tmp_path / "c", "--out", tmp_path / "out", "--input=b"]
+    succeed("extract", *job, "--max-dead-fraction=0.5")
+    (spec,) = read_specs(str(tmp_path / "out")).values()
+    (shard,) = list_corpus(str(tmp_path / "c")).shards
+    (batch,) = scan(WorkItem(shard), spec)[1]
+
+    with acquire_pool(spec).submit(batch) as (chunk, inferred):
+        assert bool(inferred.failures) == refused == bool(chunk.records)
+        assert refused or not chunk.tensors
+
+
 @pytest.mark.parametrize("format", ["parquet", "tfrecord"])
 def test_rows_of_the_table_do_not_hold_what_was_read(tmp_path: Path, format: str) -> None:
     """Columns of a decoded batch may be one piece of memory: a key would hold its image until a row group is full."""

@@ -107,6 +107,10 @@ class CorpusFormat(ABC):
     def schema(self, shards: Sequence[Shard], declared: bytes | None, sample: int) -> pa.Schema:
         """The columns that can be read, by name and Arrow type. See `formats.infer_schema`."""
 
+    def density(self, shard: Shard) -> float:
+        """Records in a byte of the shard's file, where that is cheap to know; else 0. Raises as `scan` does."""
+        return 0.0
+
     def scan(self, shard: Shard, schema: pa.Schema, wanted: Wanted) -> Scan:
         """The shard's records in order, in stretches.
 

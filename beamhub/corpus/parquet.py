@@ -20,6 +20,7 @@ from beamhub.corpus.format import CorpusFormat, Stretch, Wanted
 from beamhub.corpus.payload import row_payload
 from beamhub.corpus.shards import WHOLE, Chunk, Shard, Unread
 from beamhub.errors import CorpusError, UsageError
+from beamhub.powers import power_of_two
 
 _MAGIC = b"PAR1"
 _MEND = "write the file again or leave it out of the corpus"
@@ -84,6 +85,11 @@ class ParquetFormat(CorpusFormat):
             raise UsageError("a schema was given for a Parquet corpus, whose files hold their own; leave it out")
         with opened(shards[0].path) as source, _parquet(source, shards[0].path) as file:
             return pa.schema(_fields(file.schema_arrow))
+
+    def density(self, shard: Shard) -> float:
+        """By the footer."""
+        with opened(shard.path) as source, _parquet(source, shard.path) as file:
+            return float(file.metadata.num_rows / source.seek(0, 2))
 
     def _stretches(self, shard: Shard, schema: pa.Schema, wanted: Wanted) -> Generator[Stretch, None, None]:
         """The row groups of the shard. Raises CorpusError for `records`: there are none."""
@@ -187,6 +193,9 @@ def _batches(
     A footer tells how large rows are in the file, where a value of many rows may stand once. So a row group is begun
     with few rows, and each batch tells how many the next may have. (A footer tells the sizes of single columns too, but
     asking for them ends the process where a footer is damaged.)
+
+    Batches end at multiples of their usual size, for calls have such sizes: what is cut elsewhere has to be joined, and every
+    row to be copied for it.
     """
     # One thread: several shards are read at once.
     begin = functools.partial(file.iter_batches, row_groups=list(groups), columns=names, use_threads=False)
@@ -194,11 +203,12 @@ def _batches(
         yield from ((batch, 0) for batch in begin(wanted.rows))
         return
     batches: Iterator[pa.RecordBatch] | None = None
+    reached = 0
     for left, stored in _sizes(file.metadata, groups):
         rows, read = _FIRST, stored
         while left > 0:
-            fitting = int(wanted.max_bytes / max(1.0, stored, read))
-            rows = max(1, min(rows, left, wanted.rows, fitting))
+            usual = min(wanted.rows, power_of_two(int(wanted.max_bytes / max(1.0, stored, read))))
+            rows = min(rows, left, usual - reached % usual)
             batches = batches or begin(rows)
             file.reader.set_batch_size(rows)
             batch = next(batches, None)
@@ -207,6 +217,7 @@ def _batches(
             # Once: asking for them lets go of the interpreter's lock, for which others wait.
             size = int(batch.nbytes)
             yield batch, size
+            reached += batch.num_rows
             left -= batch.num_rows
             read = size / max(1, batch.num_rows)
             rows *= _GROWTH

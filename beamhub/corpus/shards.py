@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +96,10 @@ class Chunk:
     def nbytes(self) -> int:
         """Bytes of its columns and records."""
         return int(self.columns.nbytes) + sum(map(len, self.records or ()))
+
+    def without_records(self) -> Chunk:
+        """The columns and addresses alone: what is left where no record of it will be a dead letter."""
+        return replace(self, records=None, tensors={})
 
     @property
     def read(self) -> int:

@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from beamhub.corpus.formats import reader_for
 from beamhub.corpus.listing import Corpus
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.calibration import Calibration
 from beamhub.engine.caller import Caller, Failure, Rows
 from beamhub.engine.pool import bind_caller
 from beamhub.engine.short_calls import most_in_short_call
-from beamhub.engine.sizing import LARGEST_BATCH, LEAST_BATCH, Load, power_of_two, result_bytes, rows_together
+from beamhub.engine.sizing import LARGEST_BATCH, LEAST_BATCH, Load, result_bytes, rows_together
 from beamhub.engine.tablespec import Call
 from beamhub.engine.trial import Trial
 from beamhub.errors import CorpusError, ModuleError
+from beamhub.powers import power_of_two
 from beamhub.spec import RECORD, Job
 from beamhub.tasks import Task
 from beamhub.tasks.base import OutputShape
@@ -116,8 +118,10 @@ class Fitting:
         return bind_caller(self.module, call, self.task)
 
     def _about_records(self, sample: Chunk) -> int:
-        """Records in the corpus, by the size of the first ones; compression and columns that are not read are left out."""
-        return self.corpus.shards.bytes // max(1, _read_bytes(sample))
+        """Records in the corpus, by what the first file tells, or by the size of the first ones: then compression, and columns
+        that are not read, are left out."""
+        density = reader_for(self.corpus.format).density(self.corpus.shards[0])
+        return int(self.corpus.shards.bytes * (density or 1 / max(1, _read_bytes(sample))))
 
     def _try(self, call: Call) -> _Tried:
         """What comes of the first records that the module takes."""

@@ -31,6 +31,9 @@ class Work:
         with self._inference.stages.busy("prepare"):
             chunk = batch.decode()
         inferred = self._inference.run(chunk)
+        if not inferred.failures:
+            # Objects by the thousand, which the thread that writes would have to fetch into its core's cache to free them.
+            chunk = chunk.without_records()
         made = sum(int(column.nbytes) for column in inferred.columns)
         self._budget.learn(batch.rows, made)
         size = batch.nbytes + made

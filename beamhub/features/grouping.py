@@ -1,6 +1,6 @@
 """Rows gathered to row groups whose cuts depend on the rows alone, so that the same rows give the same file.
 
-A group ends with the row that fills it: the 8,192nd, or the one that reaches 32 MiB of Arrow data.
+A group ends with the row that fills it: the 16,384th, or the one that reaches 32 MiB of Arrow data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-ROWS = 8192
+ROWS = 16384
 BYTES = 32 << 20
 
 Sizes = npt.NDArray[np.int64]
@@ -63,9 +63,11 @@ class RowGrouper:
 def row_bytes(batch: pa.RecordBatch) -> Sizes:
     """Bytes of Arrow data of each row, int64 [rows]: a function of the row's values alone, never of how
     arrays are cut."""
-    total = np.zeros(batch.num_rows, np.int64)
-    for column in batch.columns:
-        total += _sizes(column)
+    widths = [_fixed_width(field.type) for field in batch.schema]
+    total = np.full(batch.num_rows, sum(width for width in widths if width is not None), np.int64)
+    for column, width in zip(batch.columns, widths, strict=True):
+        if width is None:
+            total += _sizes(column)
     return total
 
 

@@ -27,7 +27,7 @@ def freeze(function: Any, signature: Signature) -> Run | None:
     if any(spec.kind != "dense" for spec in signature.outputs.values()):
         return None
     sizes = [variable.shape.num_elements() * variable.dtype.size for variable in function.variables]
-    if not sizes or sum(sizes) > MOST_BYTES or _assigns(function.graph):
+    if not sizes or sum(sizes) > MOST_BYTES or _holds_tables(function) or _assigns(function.graph):
         return None
     # Not public, but it is what TensorFlow's own converters (TFLite, TF-TRT) and their users call since TF 2.0.
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -39,7 +39,7 @@ def freeze(function: Any, signature: Signature) -> Run | None:
         return None
     names = sorted(signature.inputs)
     if len(frozen.inputs) != len(names):
-        # A resource is left that is no variable: a table, for one.
+        # Something is left that is no variable.
         return None
     outputs = sorted(signature.outputs)
 
@@ -48,6 +48,12 @@ def freeze(function: Any, signature: Signature) -> Run | None:
         return dict(zip(outputs, results, strict=True))
 
     return run
+
+
+def _holds_tables(function: Any) -> bool:
+    """Whether it uses resources other than its variables; found out before variables are copied, some times each."""
+    handles = {id(variable.handle) for variable in function.variables}
+    return any(each.dtype == tf.resource and id(each) not in handles for each in function.captured_inputs)
 
 
 def _assigns(graph: Any) -> bool:
