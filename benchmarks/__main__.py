@@ -18,8 +18,9 @@ from benchmarks.check import WrongOutputError
 from benchmarks.process import CommandFailedError, cost_of
 from benchmarks.results import MEASURED, THE_LIMIT, Results, Settings
 from benchmarks.rounds import Rounds
+from benchmarks.short import SHORT
 from benchmarks.systems import LIMIT, SYSTEMS, System, bare
-from benchmarks.workloads import SHORT, WORKLOADS, Inputs
+from benchmarks.workloads import WORKLOADS, Inputs
 
 T = TypeVar("T")
 FORMATS = {"parquet": "parquet", "tfrecord": "tfrecord"}

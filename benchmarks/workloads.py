@@ -62,18 +62,11 @@ WORKLOADS = {
             small=3,
             has_table=True,
         ),
-        Workload("vae", "28x28 VAE encoder", "image", "small_images", 80_000, Choice(2048, False)),
+        Workload("vae", "28x28 VAE encoder", "image", "small_images", 150_000, Choice(2048, False)),
         Workload("mobilenet035", "MobileNetV2 0.35", "image", "photographs", 1_000, Choice(8, True)),
         Workload("mobilenet100", "MobileNetV2 1.0", "image", "photographs", 400, Choice(8, True)),
     )
 }
-
-SHORT = {
-    "text": replace(WORKLOADS["text"], large=6),
-    "vae": replace(WORKLOADS["vae"], large=6),
-    "mobilenet035": replace(WORKLOADS["mobilenet035"], rows=600, small=3, large=7),
-}
-"""One of each task, small enough for eight minutes with making the corpora."""
 
 
 @dataclass(frozen=True)

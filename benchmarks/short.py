@@ -1,0 +1,13 @@
+"""What `make bench-short` runs: one of each task, small enough for eight minutes with making the corpora."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarks.workloads import WORKLOADS
+
+SHORT = {
+    "text": replace(WORKLOADS["text"], large=6),
+    "vae": replace(WORKLOADS["vae"], large=5),
+    "mobilenet035": replace(WORKLOADS["mobilenet035"], large=5),
+}
