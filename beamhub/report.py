@@ -76,6 +76,8 @@ def workload(counters: Mapping[str, int]) -> Iterable[str]:
     yield f"  busy      {listed} of their threads' time; bottleneck: {bottleneck}"
     padding = counters["padded"] / counters["called"]
     yield f"  calls     {counters['called']:,} records, {padding:.1%} of them padding; {counters['traces']} traces"
+    if counters["others_threads"]:
+        yield "  note      TensorFlow had been started before the job: its operations have the threads that were set then"
 
 
 def _keys(keys: dict[str, Any] | None) -> Iterable[str]:

@@ -30,7 +30,8 @@ def main() -> None:
     """The command line."""
     started = time.monotonic()
     args = arguments()
-    args.root.mkdir(parents=True, exist_ok=True)
+    for folder in (args.root, args.measured):
+        folder.mkdir(parents=True, exist_ok=True)
     workloads = chosen(args.workloads, SHORT if args.short else WORKLOADS, "workload")
     formats = chosen(args.formats or ("parquet" if args.short else None), FORMATS, "format")
     systems = chosen_systems(args.systems or ("limit,beamhub" if args.short else None))
@@ -92,12 +93,12 @@ def chosen_systems(names: str | None) -> list[System]:
 def told(results: Results, rows: Sequence[Inputs], systems: Sequence[System]) -> str:
     """The one line that a run ends with."""
     ratios = [
-        f"{given.workload.name} {given.format} {system.name} {ratio}"
+        f"{given.workload.name} {given.format} {system.name} {ratio} of {ratio.count}"
         for given in rows
         for system in systems
         if system.name != LIMIT and (ratio := results.ratio(given.row, system.name, LIMIT))
     ]
-    return "share of the limit, median and 90 % interval: " + ("; ".join(ratios) or "nothing measured")
+    return "share of the limit, median and 90 % interval of some rounds: " + ("; ".join(ratios) or "nothing measured")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ import mmap
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from benchmarks.process import Cost, cost_of
 
@@ -35,43 +33,35 @@ def has_free_page_reporting(devices: Path = Path("/sys/bus/virtio/drivers/virtio
 
 def paid_from_ballast(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
     """`cost_of` a command that gets memory which the machine really has."""
-    with _ballast():
-        return cost_of(command, environment)
+    _ballast().fill()
+    return cost_of(command, environment)
 
 
 class Ballast:
-    """Holds free memory but for `FREE`, touched. As a context manager it gives out what the block's processes take."""
+    """Holds free memory but for `FREE`, touched, once it is filled; gives it out, from then on, to whoever takes some."""
 
     def __init__(self) -> None:
         self._held: list[mmap.mmap] = []
         self._over = threading.Event()
-        self._giving: threading.Thread | None = None
+        self._giving = threading.Thread(target=self._give, daemon=True)
 
     @property
     def held(self) -> int:
         """Bytes."""
         return len(self._held) * BLOCK
 
-    def __enter__(self) -> Self:
-        """Takes what is free, and begins to give out."""
+    def fill(self) -> None:
+        """Takes what is free."""
         while free_bytes() > FREE + BLOCK:
             populated = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
             self._held.append(mmap.mmap(-1, BLOCK, flags=populated))
-        self._over.clear()
-        self._giving = threading.Thread(target=self._give, daemon=True)
-        self._giving.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Ends giving out; what is left is held."""
-        self._over.set()
-        if self._giving:
-            self._giving.join()
+        if not self._giving.ident:
+            self._giving.start()
 
     def release(self) -> None:
-        """Gives everything back."""
+        """Gives everything back, for good."""
+        self._over.set()
+        self._giving.join()
         while self._held:
             self._held.pop().close()
 
@@ -86,7 +76,11 @@ def _ballast() -> Ballast:
     return Ballast()
 
 
-def free_bytes() -> int:
-    """Memory that nothing is in."""
+def free_bytes(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Memory that nothing is in, and that this process may have: a container's limit counts."""
     lines = Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemFree:"))
+    free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemFree:"))
+    most, used = group / "memory.max", group / "memory.current"
+    if not most.exists() or (text := most.read_text().strip()) == "max":
+        return free
+    return min(free, int(text) - int(used.read_text()))

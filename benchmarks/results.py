@@ -6,6 +6,7 @@ other, the limit among them, and only those are paired. Lines of other settings 
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ballast import has_free_page_reporting
 from benchmarks.statistics import Interval, Pair, median
 from benchmarks.systems import LIMIT
 from benchmarks.workloads import Choice
@@ -72,15 +74,29 @@ def machine() -> str:
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     model = models[0].partition(":")[2].strip() if models else platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB"
+    held = ", free page reporting" if has_free_page_reporting() else ""
+    return f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB{held}"
 
 
 def source(root: Path, files: Sequence[str] = EVERYTHING) -> str:
     """A digest of the code that is measured."""
     digest = hashlib.sha256()
     for path in sorted(path for pattern in files for path in root.glob(pattern)):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+        digest.update(f"{path.relative_to(root)}\0{statements(path.read_text())}\0".encode())
     return digest.hexdigest()[:12]
+
+
+def statements(text: str) -> str:
+    """What a program does, whatever its comments and docstrings say."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [each for each in body if not _is_said(each)]
+    return ast.dump(tree)
+
+
+def _is_said(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 class Results:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from benchmarks.workloads import WORKLOADS
 
 SHORT = {
-    "text": replace(WORKLOADS["text"], large=6),
-    "vae": replace(WORKLOADS["vae"], large=5),
-    "mobilenet035": replace(WORKLOADS["mobilenet035"], large=5),
+    "text": replace(WORKLOADS["text"], large=8),
+    "vae": replace(WORKLOADS["vae"], large=4),
+    "mobilenet035": replace(WORKLOADS["mobilenet035"], large=4),
 }

@@ -85,13 +85,11 @@ def workers(mode: str) -> Command:
     return beamhub(f"--direct_running_mode={mode}", f"--direct_num_workers={CORES}")
 
 
-IMAGES = {"mobilenet035": 500, "mobilenet100": 200}
-TABLES = {"text": 500_000, **IMAGES}
-ROWS = {"text": 100_000, "vae": 20_000, **IMAGES}
+ROWS = {"text": 100_000, "vae": 20_000}
 PLAIN = {"text": 20_000, "vae": 8_000, "mobilenet035": 300, "mobilenet100": 150}
-LOGS = {"text": 20_000, "vae": 8_000, **IMAGES}
-"""Rows in a file for who takes tables, for who makes an element of every row, who knows no batches, or who makes a
-`PredictionLog` of every row: some seconds of work."""
+LOGS = {"text": 20_000, "vae": 8_000}
+"""Rows in a file for who makes an element of every row, who knows no batches, or who makes a `PredictionLog` of every row: some
+seconds of work."""
 
 
 SYSTEMS = {
@@ -116,7 +114,6 @@ SYSTEMS = {
             "runinference-tables",
             "the same, elements are tables",
             program("peers.run_inference", "--tables"),
-            rows=TABLES,
             peer=True,
         ),
         System(
@@ -128,7 +125,7 @@ SYSTEMS = {
             peer=True,
             of_examples=True,
         ),
-        System("ray", "Ray Data, actors", program("peers.ray_data"), needs="ray", rows=TABLES, peer=True),
-        System("spark", "Spark, mapInArrow", program("peers.spark"), needs="pyspark", rows=TABLES, peer=True),
+        System("ray", "Ray Data, actors", program("peers.ray_data"), needs="ray", peer=True),
+        System("spark", "Spark, mapInArrow", program("peers.spark"), needs="pyspark", peer=True),
     )
 }

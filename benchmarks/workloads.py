@@ -26,8 +26,8 @@ class Choice:
 class Workload:
     """A module and the corpus that it runs on. `rows` are in one file, about two seconds of work for two cores.
 
-    Rates are slopes between the first `small` and all `large` files. One file would not do for the small corpus: systems
-    that give a file to a process would leave a core idle there, and their slope would come out too steep. Nor would less
+    Rates are slopes between the first `small` and all `large` files. Both are even numbers: systems that give a file to a
+    process would leave one of two cores idle at the end, and their slope would come out too steep or too flat. Nor would less
     than two seconds of the module's own work: beamhub measures batch sizes for larger corpora alone, and its slope would pay
     for that.
 
@@ -57,9 +57,10 @@ WORKLOADS = {
             "short texts, 64-d embedding",
             "text",
             "texts",
-            1_500_000,
+            1_200_000,
             Choice(16384, False),
-            small=3,
+            small=4,
+            large=10,
             has_table=True,
         ),
         Workload("vae", "28x28 VAE encoder", "image", "small_images", 150_000, Choice(2048, False)),

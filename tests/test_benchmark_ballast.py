@@ -9,40 +9,55 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ballast
-from benchmarks.ballast import BLOCK, FREE, Ballast, has_free_page_reporting, paid_from_ballast
+from benchmarks.ballast import FREE, Ballast, free_bytes, has_free_page_reporting, paid_from_ballast
+
+BLOCK = 1 << 20
 
 
 class Machine:
-    """`taken` bytes of `FREE` and ten blocks are in use, beside what the ballast holds."""
+    """Ten blocks more than what is left free, of which `taken` are in use, beside what the ballast holds."""
 
-    def __init__(self, held: Ballast) -> None:
-        self._held = held
+    def __init__(self) -> None:
+        self.held = Ballast()
         self.taken = 0
-        self.looked = threading.Event()
+        self.is_enough = threading.Event()
 
     def free(self) -> int:
-        self.looked.set()
-        return FREE + 10 * BLOCK - self._held.held - self.taken
+        free = FREE + (10 - self.taken) * BLOCK - self.held.held
+        if self.taken and free == FREE:
+            self.is_enough.set()
+        return free
 
 
-def test_what_is_free_is_held_and_given_out_as_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    held = Ballast()
-    machine = Machine(held)
-    monkeypatch.setattr(ballast, "free_bytes", machine.free)
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    found = Machine()
+    monkeypatch.setattr(ballast, "BLOCK", BLOCK)
+    monkeypatch.setattr(ballast, "free_bytes", found.free)
+    monkeypatch.setattr(ballast, "_ballast", lambda: found.held)
+    return found
 
-    with held:
-        before = held.held
-        machine.taken = 4 * BLOCK
-        while held.held > 6 * BLOCK:
-            machine.looked.clear()
-            assert machine.looked.wait(10)
-    given = held.held
+
+def test_what_is_free_is_held_and_given_out_as_it_is_taken(machine: Machine) -> None:
+    machine.held.fill()
+    filled = machine.held.held
+    machine.taken = 4
+    assert machine.is_enough.wait(60)
+    given = machine.held.held
     machine.taken = 0
-    with held:
-        again = held.held
-    held.release()
+    machine.held.fill()
+    again = machine.held.held
+    machine.held.release()
 
-    assert (before, given, again, held.held) == (9 * BLOCK, 6 * BLOCK, 9 * BLOCK, 0)
+    assert [each // BLOCK for each in (filled, given, again, machine.held.held)] == [9, 6, 9, 0]
+
+
+def test_a_command_runs_beside_what_is_held(machine: Machine) -> None:
+    cost = paid_from_ballast([sys.executable, "-c", "sum(range(1000))"], {})
+
+    assert machine.held.held == 9 * BLOCK
+    assert 0 < cost.cpu < cost.seconds + 1
+    machine.held.release()
 
 
 @pytest.mark.parametrize(("features", "has"), [("011001", True), ("111110", False), ("", False)])
@@ -55,9 +70,9 @@ def test_the_device_tells_of_free_page_reporting(tmp_path: Path, features: str, 
     assert not has_free_page_reporting(tmp_path / "none")
 
 
-def test_a_command_costs_what_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ballast, "free_bytes", lambda: FREE)
+def test_a_containers_limit_counts(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.current").write_text("2000\n")
 
-    cost = paid_from_ballast([sys.executable, "-c", "bytearray(64 << 20)"], {})
-
-    assert 0 < cost.cpu < cost.seconds + 1
+    assert free_bytes(tmp_path) == 3000
+    assert free_bytes(tmp_path / "none") > 3000

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks import check
 from benchmarks.process import CommandFailedError, Cost, cost_of
-from benchmarks.results import Results, Settings, source
+from benchmarks.results import EVERYTHING, THE_LIMIT, Results, Settings, source, statements
 from benchmarks.rounds import Rounds
 from benchmarks.statistics import Interval, Pair, exceeds, median, meets
 from benchmarks.systems import LIMIT, System
@@ -121,6 +121,18 @@ def test_another_choice_of_the_limit_voids_what_was_measured_beside_the_first(tm
         assert same.choice(TEXT) == Choice(16, True)
         assert same.rates(TEXT, LIMIT) == {}
         assert same.rates(("vae", "parquet"), LIMIT) == {0: pytest.approx(50.0)}
+
+
+def test_all_that_is_measured_is_there() -> None:
+    root = Path(__file__).parents[1]
+    assert [pattern for pattern in (*EVERYTHING, *THE_LIMIT) if not any(root.glob(pattern))] == []
+
+
+def test_what_a_program_says_of_itself_is_no_change() -> None:
+    said = '"""Doc."""\ndef f():\n    """Doc."""\n    return 1  # why\nX = 1\n"""Of X."""\n'
+
+    assert statements(said) == statements("def f():\n    return 1\nX = 1\n")
+    assert statements(said) != statements("def f():\n    return 2\nX = 1\n")
 
 
 def test_source_changes_with_what_is_measured_alone(tmp_path: Path) -> None:
@@ -243,8 +255,8 @@ def test_nothing_begins_after_the_deadline(tmp_path: Path, given: Inputs) -> Non
 @pytest.mark.parametrize(
     ("system", "said"),
     [
-        (copying("a", plus=10.0), "a on text, parquet: 300 of 300 rows have other values"),
-        (copying("a", lost=1), "a on text, parquet: 299 rows, the limit wrote 300"),
+        (copying("a", plus=10.0), "a on text, parquet: 400 of 400 rows have other values"),
+        (copying("a", lost=1), "a on text, parquet: 399 rows, the limit wrote 400"),
     ],
 )
 def test_system_that_writes_something_else_ends_the_benchmark(

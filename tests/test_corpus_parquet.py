@@ -192,16 +192,17 @@ def test_no_columns_still_have_rows(tmp_path: Path) -> None:
     assert [chunk.rows for chunk in read_parquet(path, pa.schema([]), rows=30)] == [30, 20]
 
 
-def test_chunks_end_where_calls_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rows", "max_bytes", "usual"), [(256, 1 << 20, 256), (1000, 8 * 700, 500)])
+def test_chunks_end_where_calls_do(tmp_path: Path, rows: int, max_bytes: int, usual: int) -> None:
     """A batch that has to be joined of two costs a copy of every row."""
-    path = write_parquet(tmp_path / "x.parquet", {"a": list(range(2000))}, row_group_size=700)
+    path = write_parquet(tmp_path / "x.parquet", {"a": list(range(3000))}, row_group_size=1100)
 
-    chunks = read_parquet(path, pa.schema({"a": pa.int64()}), rows=256)
+    chunks = read_parquet(path, pa.schema({"a": pa.int64()}), rows, max_bytes)
 
     ends = np.cumsum([chunk.rows for chunk in chunks])
-    assert set(range(256, 2000, 256)) <= set(ends.tolist())
-    # Each row group begins with 64 rows, and ends where it ends.
-    assert len(chunks) <= 2000 // 256 + 1 + 3 * 2
+    assert set(range(usual, 3000, usual)) <= set(ends.tolist())
+    # Each row group begins with 64 rows, then 512 are allowed; and it ends where it ends.
+    assert len(chunks) <= 3000 // usual + 1 + 3 * 3
 
 
 @pytest.mark.parametrize("once", [False, True], ids=["each its own", "one for all"])

@@ -95,7 +95,7 @@ def test_the_next_shard_begins_before_the_last_has_ended(
 ) -> None:
     genuine = acquire_pool(spec, 2)
     gate = Gate(genuine.inference.caller, genuine.inference.task, genuine.stages)
-    pool = ComputePool(genuine.module, gate, genuine.executor, 2, "")
+    pool = ComputePool(genuine.module, gate, genuine.executor, 2)
 
     with Lane(spec, paths, pool) as lane:
         for item in items:
@@ -115,7 +115,7 @@ class Broken(Inference):
 def test_a_mistake_in_the_code_is_raised(spec: TableSpec, items: list[WorkItem], paths: VersionPaths) -> None:
     genuine = acquire_pool(spec, 2)
     broken = Broken(genuine.inference.caller, genuine.inference.task, genuine.stages)
-    pool = ComputePool(genuine.module, broken, genuine.executor, 2, "")
+    pool = ComputePool(genuine.module, broken, genuine.executor, 2)
 
     with Lane(spec, paths, pool) as lane:
         lane.submit(items[0])

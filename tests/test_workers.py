@@ -110,6 +110,50 @@ def test_operations_have_one_thread_each(tmp_path: Path) -> None:
     assert ran.stdout.splitlines()[-1] == "0 1"
 
 
+def test_operations_of_worker_processes_have_one_thread_each(tmp_path: Path) -> None:
+    """Two processes that compute with a thread each have no more threads than that at work."""
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    (tmp_path / "site").mkdir()
+    # Every process of the run notes, when its TensorFlow has run, what its threads are.
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import atexit, os, sys\n"
+        "def note():\n"
+        "    tf = sys.modules.get('tensorflow')\n"
+        "    if tf is not None:\n"
+        "        get = tf.config.threading\n"
+        "        found = get.get_intra_op_parallelism_threads(), get.get_inter_op_parallelism_threads()\n"
+        f"        open(os.path.join({str(seen)!r}, str(os.getpid())), 'w').write(repr(found))\n"
+        "atexit.register(note)\n"
+    )
+    flags = write_job(tmp_path, 4)
+    mode = ["--runner=FnApiRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+
+    subprocess.run(
+        [sys.executable, "-m", "beamhub", "embed", *map(str, flags), "--out", str(tmp_path / "out"), *mode],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    each = max(1, len(os.sched_getaffinity(0)) // 2)
+    found = sorted(path.read_text() for path in seen.iterdir())
+    assert found.count(f"(1, {each})") >= 2, found
+    assert all(text.startswith("(1, ") for text in found), found
+
+
+def test_threads_of_the_program_stay_and_are_told_of(tmp_path: Path) -> None:
+    script = (
+        "import sys; import tensorflow as tf; tf.config.threading.set_intra_op_parallelism_threads(2); tf.constant(1); "
+        "from beamhub.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    flags = write_job(tmp_path, 1)
+    ran = subprocess.run(
+        [sys.executable, "-c", script, "embed", *map(str, flags), "--out", str(tmp_path / "out")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert "note      TensorFlow had been started before the job" in ran.stdout
+
+
 def test_cores_are_those_this_process_may_use() -> None:
     assert threads.cores() == len(os.sched_getaffinity(0))
 

@@ -20,7 +20,6 @@ from beamhub.corpus.format import CorpusFormat, Stretch, Wanted
 from beamhub.corpus.payload import row_payload
 from beamhub.corpus.shards import WHOLE, Chunk, Shard, Unread
 from beamhub.errors import CorpusError, UsageError
-from beamhub.powers import power_of_two
 
 _MAGIC = b"PAR1"
 _MEND = "write the file again or leave it out of the corpus"
@@ -205,10 +204,10 @@ def _batches(
     batches: Iterator[pa.RecordBatch] | None = None
     reached = 0
     for left, stored in _sizes(file.metadata, groups):
-        rows, read = _FIRST, stored
+        allowed, read = _FIRST, stored
         while left > 0:
-            usual = min(wanted.rows, power_of_two(int(wanted.max_bytes / max(1.0, stored, read))))
-            rows = min(rows, left, usual - reached % usual)
+            usual = _halved(wanted.rows, wanted.max_bytes / max(1.0, stored, read))
+            rows = min(allowed, left, usual - reached % usual)
             batches = batches or begin(rows)
             file.reader.set_batch_size(rows)
             batch = next(batches, None)
@@ -220,7 +219,15 @@ def _batches(
             reached += batch.num_rows
             left -= batch.num_rows
             read = size / max(1, batch.num_rows)
-            rows *= _GROWTH
+            # A few rows before a seam do not tell about so many more.
+            allowed *= _GROWTH if rows == allowed else 1
+
+
+def _halved(rows: int, most: float) -> int:
+    """As often as it takes to be no more than some, 1 at least: calls are of such sizes too."""
+    while rows > max(1.0, most):
+        rows //= 2
+    return rows
 
 
 def _sizes(metadata: pq.FileMetaData, groups: range) -> list[tuple[int, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +25,9 @@ from beamhub.powers import power_of_two
 from beamhub.spec import RECORD, Job
 from beamhub.tasks import Task
 from beamhub.tasks.base import OutputShape
+
+FIRST_SHARDS = 100
+"""Of which the largest tells how many records a byte has."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,15 @@ class Fitting:
         return bind_caller(self.module, call, self.task)
 
     def _about_records(self, sample: Chunk) -> int:
-        """Records in the corpus, by what the first file tells, or by the size of the first ones: then compression, and columns
-        that are not read, are left out."""
-        density = reader_for(self.corpus.format).density(self.corpus.shards[0])
-        return int(self.corpus.shards.bytes * (density or 1 / max(1, _read_bytes(sample))))
+        """Records in the corpus, by what a file tells, or by the size of the first ones: then compression, and columns that are
+        not read, are left out."""
+        return int(self.corpus.shards.bytes * (self._density or 1 / max(1, _read_bytes(sample))))
+
+    @functools.cached_property
+    def _density(self) -> float:
+        # Of files with next to no records most is a footer.
+        first = (self.corpus.shards[n] for n in range(min(len(self.corpus.shards), FIRST_SHARDS)))
+        return reader_for(self.corpus.format).density(max(first, key=lambda shard: shard.size))
 
     def _try(self, call: Call) -> _Tried:
         """What comes of the first records that the module takes."""

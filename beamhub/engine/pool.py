@@ -33,14 +33,11 @@ from beamhub.tasks.prepare import make_prepare
 class ComputePool:
     """A module that is loaded and bound, and the threads that call it."""
 
-    def __init__(
-        self, module: Any, inference: Inference, executor: ThreadPoolExecutor, threads: int, tensorflow: str
-    ) -> None:
+    def __init__(self, module: Any, inference: Inference, executor: ThreadPoolExecutor, threads: int) -> None:
         # Held so that other pools of the process find it.
         self.module = module
         self.inference = inference
         self.executor = executor
-        self.tensorflow = tensorflow
         self.stages = inference.stages
         self._budget = Budget(2 * threads + 2)
         self._taking = threading.Lock()
@@ -51,7 +48,8 @@ class ComputePool:
         return Work(batch, self.inference, self.executor, self._budget)
 
     def take_figures(self) -> dict[str, int]:
-        """Counts since they were last taken: the stages' microseconds, `traces`, and `called` and `padded` records."""
+        """Counts since they were last taken: the stages' microseconds, `traces`, `called` and `padded` records,
+        and `others_threads` where the program had started TensorFlow with threads of its own."""
         with self._taking:
             traces = self.inference.caller.bound.traces
             self.stages.count("traces", traces - self._traces)
@@ -122,13 +120,15 @@ def acquire_pool(spec: TableSpec, threads: int | None = None) -> ComputePool:
     count = threads or cores()
 
     def make() -> ComputePool:
-        tensorflow = configure_tensorflow()
+        is_ours = configure_tensorflow(count)
         executor = _executors.get(count, lambda: ThreadPoolExecutor(count, thread_name_prefix="beamhub-compute"))
         module = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
         # There are fewer batches of records that differ in length, and each has many calls.
         share = functools.partial(with_free_threads, executor, count - 1) if spec.call.is_open else alone
         inference = Inference(bind_caller(module, spec.call, spec.task), spec.task, Stages(count), share)
-        return ComputePool(module, inference, executor, count, tensorflow)
+        if not is_ours:
+            inference.stages.count("others_threads", 1)
+        return ComputePool(module, inference, executor, count)
 
     # The version's name does not tell all that a call is: what was measured, such as frozen variables, is not in it.
     call = json.dumps(replace(spec.call, handle="").to_json(), sort_keys=True)

@@ -19,7 +19,7 @@ from beamhub.engine.fitting import Fitting
 from beamhub.engine.pool import acquire_module
 from beamhub.engine.sizing import SMALLEST_BATCH
 from beamhub.engine.tablespec import Call, TableSpec
-from beamhub.engine.threads import configure_tensorflow
+from beamhub.engine.threads import configure_tensorflow, cores
 from beamhub.errors import CorpusError, UsageError
 from beamhub.modules.inspect import ModuleInfo
 from beamhub.modules.signatures import Signature, choose_signature
@@ -53,7 +53,7 @@ class _Settling:
     def spec(self) -> TableSpec:
         variant = self.info.variant(self.job.tags)
         name = self.info.signature(self.job.signature, self.job.tags).name
-        configure_tensorflow()
+        configure_tensorflow(cores())
         module = acquire_module(self.info.handle, self.info.digest, variant.tags)
         # A loaded graph may know shapes that its files leave open.
         signature = choose_signature(module.variant, name, self.info.handle)

@@ -31,12 +31,14 @@ class Work:
         with self._inference.stages.busy("prepare"):
             chunk = batch.decode()
         inferred = self._inference.run(chunk)
-        if not inferred.failures:
+        read = batch.nbytes
+        if chunk.records is not None and not inferred.failures:
             # Objects by the thousand, which the thread that writes would have to fetch into its core's cache to free them.
             chunk = chunk.without_records()
+            read = int(chunk.columns.nbytes)
         made = sum(int(column.nbytes) for column in inferred.columns)
         self._budget.learn(batch.rows, made)
-        size = batch.nbytes + made
+        size = read + made
         self._budget.resize(self._size, size)
         self._size = size
         return chunk, inferred

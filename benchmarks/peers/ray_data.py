@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import psutil
 import ray
 
 from benchmarks.peers.job import CORES, Job, handed_over, job, parser
@@ -33,7 +34,16 @@ class Embed:
 
 def run(job: Job, batch: int, blocks: int | None) -> None:
     # An actor holds its core for good: with no slot beside them nothing would be left to read, and the job stand still.
-    ray.init(num_cpus=CORES + 1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    # Ray's own share for objects, but of all memory: it would go by what is free, which a ballast holds.
+    objects = int(0.3 * psutil.virtual_memory().total)
+    ray.init(
+        num_cpus=CORES + 1,
+        object_store_memory=objects,
+        _system_config={"memory_monitor_refresh_ms": 0},
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     files = list(job.files)
