@@ -192,6 +192,14 @@ def test_no_columns_still_have_rows(tmp_path: Path) -> None:
     assert [chunk.rows for chunk in read_parquet(path, pa.schema([]), rows=30)] == [30, 20]
 
 
+def test_density_is_that_of_the_file_however_much_it_is_compressed(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "x.parquet", {"a": ["same"] * 5000})
+
+    density = reader_for("parquet").density(Shard(path, "x.parquet", 0, ""))
+
+    assert density == 5000 / Path(path).stat().st_size
+
+
 @pytest.mark.parametrize(("rows", "max_bytes", "usual"), [(256, 1 << 20, 256), (1000, 8 * 700, 500)])
 def test_chunks_end_where_calls_do(tmp_path: Path, rows: int, max_bytes: int, usual: int) -> None:
     """A batch that has to be joined of two costs a copy of every row."""

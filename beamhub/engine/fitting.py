@@ -130,7 +130,11 @@ class Fitting:
     def _density(self) -> float:
         # Of files with next to no records most is a footer.
         first = (self.corpus.shards[n] for n in range(min(len(self.corpus.shards), FIRST_SHARDS)))
-        return reader_for(self.corpus.format).density(max(first, key=lambda shard: shard.size))
+        try:
+            return reader_for(self.corpus.format).density(max(first, key=lambda shard: shard.size))
+        except (CorpusError, OSError):
+            # A damaged file fails its own shard, and no other.
+            return 0.0
 
     def _try(self, call: Call) -> _Tried:
         """What comes of the first records that the module takes."""
