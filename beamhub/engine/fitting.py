@@ -17,11 +17,10 @@ from beamhub.engine.calibration import Calibration
 from beamhub.engine.caller import Caller, Failure, Rows
 from beamhub.engine.pool import bind_caller
 from beamhub.engine.short_calls import most_in_short_call
-from beamhub.engine.sizing import LARGEST_BATCH, LEAST_BATCH, Load, result_bytes, rows_together
+from beamhub.engine.sizing import LARGEST_BATCH, LEAST_BATCH, Load, power_of_two, result_bytes, rows_together
 from beamhub.engine.tablespec import Call
 from beamhub.engine.trial import Trial
 from beamhub.errors import CorpusError, ModuleError
-from beamhub.powers import power_of_two
 from beamhub.spec import RECORD, Job
 from beamhub.tasks import Task
 from beamhub.tasks.base import OutputShape

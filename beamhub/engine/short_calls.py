@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Gathered, Rows
-from beamhub.engine.sizing import LARGEST_BATCH
+from beamhub.engine.sizing import LARGEST_BATCH, power_of_two
 from beamhub.errors import BeamhubError
-from beamhub.powers import power_of_two
 
 CALL_SECONDS = 1.0
 """What a call may take: one of many heavy records would hold much that the module computes on its way."""

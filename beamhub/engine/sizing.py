@@ -9,7 +9,6 @@ import numpy as np
 
 from beamhub.engine.batches import BATCH_BYTES
 from beamhub.modules.ragged import Ragged
-from beamhub.powers import power_of_two
 from beamhub.tasks.base import OutputShape
 from beamhub.tasks.binding import Binding
 from beamhub.tasks.gather import Feed
@@ -68,6 +67,11 @@ class Load:
         by_reading = max(LEAST_BATCH, BATCH_BYTES // max(self.read, 1))
         by_time = LARGEST_BATCH if self.most is None else max(LEAST_BATCH, self.most)
         return min(by_memory, by_reading, by_time, LARGEST_BATCH)
+
+
+def power_of_two(most: int) -> int:
+    """The largest that is no larger, 1 at least."""
+    return 1 << max(1, most).bit_length() - 1
 
 
 def rows_together(fed: int, result: int, is_open: bool) -> int:
