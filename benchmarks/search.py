@@ -37,15 +37,24 @@ class Search:
         return None if found is None else given.choose(found)
 
     def _found(self, given: Inputs) -> Choice | None:
-        best = self._fastest(given) if self.results.tries(given.row) else given.choice
+        here = given.choice
         while True:
-            # Until all beside the best are known, and it is ahead a second time of those that were close.
-            others = self._unknown(given, near(best, not given.workload.has_table)) or self._close(given, best)
-            if not others:
+            unknown = self._unknown(given, [here, *near(here, not given.workload.has_table)])
+            if unknown:
+                if not self._run(given, [here, *(each for each in unknown if each != here)]):
+                    return None
+                continue
+            best, rates = self._fastest(given), self._rates(given)
+            if rates[best] > NEAR * rates[here]:
+                # Only so far ahead: where all are alike, the best of a few runs would lead on and on.
+                here = best
+                continue
+            # It is ahead a second time of those that were close.
+            close = self._close(given, best)
+            if not close:
                 break
-            if not self._run(given, [best, *others]):
+            if not self._run(given, [best, *close]):
                 return None
-            best = self._fastest(given)
         self.results.add(given.row, LIMIT, **asdict(best))
         kind = "frozen" if best.frozen else "plain"
         print(

@@ -60,13 +60,22 @@ def test_a_lucky_run_is_outvoted(tmp_path: Path) -> None:
 def test_a_choice_that_was_ahead_by_chance_goes_back(tmp_path: Path) -> None:
     """Twice as many records seem better when they are first tried, in a quiet moment, and worse ever after."""
     first = WORKLOADS["text"].choice
-    quiet = iter([5.2] * REPEATS)
+    quiet = iter([5.4] * REPEATS)
     rates = {first.size: lambda: 5.0, first.size * 2: lambda: next(quiet, 4.0), first.size * 4: lambda: 3.0}
 
     found, runs = searched(tmp_path, "text", lambda choice: rates.get(choice.size, lambda: 1.0)())
 
     assert Choice(first.size * 4, False) in runs
     assert found == first
+
+
+def test_where_all_are_alike_the_search_stays_where_it_began(tmp_path: Path) -> None:
+    first = WORKLOADS["text"].choice
+
+    found, runs = searched(tmp_path, "text", lambda choice: 1.0 + math.log2(choice.size) / 100)
+
+    assert found == Choice(first.size * 2, False)
+    assert {each.size for each in runs} == {first.size // 2, first.size, first.size * 2}
 
 
 def test_what_was_found_is_not_searched_again(tmp_path: Path) -> None:
