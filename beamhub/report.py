@@ -60,16 +60,19 @@ def workload(counters: Mapping[str, int]) -> Iterable[str]:
     if not counters.get("called"):
         return
     counters = Counter(counters)
-    # A lane has one thread that reads and one that writes; the other stages share the compute threads.
+    # A lane has a thread each that reads, writes and closes files; the other stages share the compute threads.
     shares = {
         "read": counters["read_us"] / counters["lanes_us"],
         **{stage: counters[f"{stage}_us"] / counters["compute_us"] for stage in COMPUTED},
         "write": counters["write_us"] / counters["lanes_us"],
+        "close": counters["close_us"] / counters["lanes_us"],
     }
+    most = max(COMPUTED, key=lambda stage: shares[stage])
     threads = {
         "reading": shares["read"],
-        "computing": sum(shares[stage] for stage in COMPUTED),
+        f"computing ({most})": sum(shares[stage] for stage in COMPUTED),
         "writing": shares["write"],
+        "closing files": shares["close"],
     }
     bottleneck = max(threads, key=lambda each: threads[each])
     listed = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())

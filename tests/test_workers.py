@@ -95,19 +95,21 @@ def test_module_changed_since_the_run_began(tmp_path: Path) -> None:
         acquire_module(str(tmp_path / "module"), "sha256:" + "0" * 64, ("serve",))
 
 
+def printed(tmp_path: Path, python: list[str], flags: list[object], *more: str, **environment: str) -> str:
+    """What a job in a process of its own prints, which must end well."""
+    command = [*python, "embed", *map(str, flags), "--out", str(tmp_path / "out"), *more]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True).stdout
+
+
 def test_operations_have_one_thread_each(tmp_path: Path) -> None:
     """In a fresh process, as a user's: TensorFlow is configured before it starts."""
     script = (
         "import sys; from beamhub.cli import main; status = main(sys.argv[1:]); import tensorflow as tf; "
         "print(status, tf.config.threading.get_intra_op_parallelism_threads())"
     )
-    flags = write_job(tmp_path, 1)
-    ran = subprocess.run(
-        [sys.executable, "-c", script, "embed", *map(str, flags), "--out", str(tmp_path / "out"), "--runner=FnApiRunner"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    out = printed(tmp_path, [sys.executable, "-c", script], write_job(tmp_path, 1), "--runner=FnApiRunner")
 
-    assert ran.stdout.splitlines()[-1] == "0 1"
+    assert out.splitlines()[-1] == "0 1"
 
 
 def test_operations_of_worker_processes_have_one_thread_each(tmp_path: Path) -> None:
@@ -126,13 +128,10 @@ def test_operations_of_worker_processes_have_one_thread_each(tmp_path: Path) -> 
         f"        open(os.path.join({str(seen)!r}, str(os.getpid())), 'w').write(repr(found))\n"
         "atexit.register(note)\n"
     )
-    flags = write_job(tmp_path, 4)
     mode = ["--runner=FnApiRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    python = [sys.executable, "-m", "beamhub"]
 
-    subprocess.run(
-        [sys.executable, "-m", "beamhub", "embed", *map(str, flags), "--out", str(tmp_path / "out"), *mode],
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    printed(tmp_path, python, write_job(tmp_path, 4), *mode, PYTHONPATH=str(tmp_path / "site"))
 
     each = max(1, len(os.sched_getaffinity(0)) // 2)
     found = sorted(path.read_text() for path in seen.iterdir())
@@ -145,13 +144,9 @@ def test_threads_of_the_program_stay_and_are_told_of(tmp_path: Path) -> None:
         "import sys; import tensorflow as tf; tf.config.threading.set_intra_op_parallelism_threads(2); tf.constant(1); "
         "from beamhub.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    flags = write_job(tmp_path, 1)
-    ran = subprocess.run(
-        [sys.executable, "-c", script, "embed", *map(str, flags), "--out", str(tmp_path / "out")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    out = printed(tmp_path, [sys.executable, "-c", script], write_job(tmp_path, 1))
 
-    assert "note      TensorFlow had been started before the job" in ran.stdout
+    assert "note      TensorFlow had been started before the job" in out
 
 
 def test_cores_are_those_this_process_may_use() -> None:

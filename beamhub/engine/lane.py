@@ -136,7 +136,7 @@ class Lane:
                 self._closer.submit(self._close, flow, output, stack.pop_all())
 
     def _close(self, flow: _Flow, output: ShardOutput, stack: contextlib.ExitStack) -> None:
-        with flow.settling(), stack:
+        with flow.settling(), stack, self._pool.stages.busy("close"):
             flow.result.set_result(output.close(flow.span))
 
 

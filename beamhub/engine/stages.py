@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-Stage = Literal["read", "prepare", "infer", "encode", "write"]
+Stage = Literal["read", "prepare", "infer", "encode", "write", "close"]
 COMPUTED = ("prepare", "infer", "encode")
-"""Stages of the compute threads. `read` and `write` have a thread each for every shard that is being worked on."""
+"""Stages of the compute threads. `read`, `write` and `close` (which waits for the disk, or uploads) have a thread each for every
+lane."""
 
 
 class Stages:
