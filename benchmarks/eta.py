@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -40,16 +42,17 @@ def shapes(rows: int) -> dict[str, list[int]]:
 
 
 def write_corpus(inputs: Inputs, sizes: Sequence[int], folder: Path) -> str:
-    """Files of those many rows, of the workload's records; returns their glob."""
+    """Files of those many rows, of the workload's records over and over; returns their glob."""
     folder.mkdir()
     if inputs.format == "parquet":
         table = pa.concat_tables([pq.read_table(path) for path in inputs.files])
         start = 0
         for number, rows in enumerate(sizes):
-            pq.write_table(table.slice(start, rows), folder / f"{number}.parquet", row_group_size=256)
+            some = table.take(np.arange(start, start + rows) % table.num_rows)
+            pq.write_table(some, folder / f"{number}.parquet", row_group_size=256)
             start += rows
     else:
-        records = _records(inputs.files)
+        records = itertools.cycle(_records(inputs.files))
         for number, rows in enumerate(sizes):
             with open(folder / f"{number}.tfrecord", "wb") as file:
                 write_records(file, [next(records) for _ in range(rows)])
@@ -115,7 +118,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=Path(".bench"), help="where `make bench` keeps modules and corpora"
     )
-    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--rows", type=int, default=24_000, help="some 20 to 60 seconds of work")
     parser.add_argument("--formats", default="parquet,tfrecord")
     parser.add_argument("--shapes", default="equal,one,uneven")
     arguments = parser.parse_args()

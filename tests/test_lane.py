@@ -123,23 +123,26 @@ def test_a_mistake_in_the_code_is_raised(spec: TableSpec, items: list[WorkItem],
             lane.drain()
 
 
-def waits(budget: Budget, size: int) -> bool:
-    """Whether a batch of that size has to wait."""
+def entering(budget: Budget, size: int) -> threading.Thread:
+    """A thread that takes room for a batch of that size; it is alive while it waits."""
     taken = threading.Thread(target=budget.acquire, args=(size,), daemon=True)
     taken.start()
     taken.join(0.2)
-    return taken.is_alive()
+    return taken
 
 
 def test_the_budget_bounds_bytes_and_batches() -> None:
     budget = Budget(most_batches=2, most_bytes=100)
-    assert not waits(budget, 1000), "a batch larger than the budget goes alone"
-    assert waits(budget, 1)
+    budget.acquire(1000)  # a batch larger than the budget goes alone
+    second = entering(budget, 1)
+    assert second.is_alive()
     budget.resize(1000, 10)
+    second.join(30)
+    assert not second.is_alive()
     budget.release(10)
     budget.release(1)
-    assert not waits(budget, 60)
-    assert waits(budget, 60)
+    budget.acquire(60)
+    assert entering(budget, 60).is_alive()
 
 
 def test_the_budget_expects_what_came_of_the_last_records() -> None:
