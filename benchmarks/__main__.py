@@ -55,6 +55,9 @@ def main() -> None:
     except (CommandFailedError, WrongOutputError) as error:
         sys.exit(str(error))
     print(told(results, rows, systems))
+    if rounds.failed:
+        left_out = ", ".join(f"{name} on {row[0]} {row[1]}" for row, name in rounds.failed)
+        sys.exit(f"failed and left out, for the reason said above: {left_out}")
 
 
 def arguments() -> argparse.Namespace:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from os import environ
 from pathlib import Path
 
 from benchmarks import check
-from benchmarks.process import Cost, cost_of
-from benchmarks.results import Results
+from benchmarks.check import WrongOutputError
+from benchmarks.process import CommandFailedError, Cost, cost_of
+from benchmarks.results import Results, Row
 from benchmarks.search import Search
 from benchmarks.statistics import Pair
 from benchmarks.systems import BARE, LIMIT, OURS, PYTHON_PATH, System
@@ -27,7 +29,8 @@ class Rounds:
     """Measures what `results` lack, with the systems given, the limit among them, and an empty folder to write to.
 
     `alone` is the command that prints the rate of the bare module, if that is wanted; `searched` keeps what the limit's best
-    settings are, without which it has those of earlier searches.
+    settings are, without which it has those of earlier searches. A peer that fails is left out from then on, and stands in
+    `failed`, by row and name; a failure of the limit or of beamhub ends the run.
     """
 
     results: Results
@@ -36,6 +39,7 @@ class Rounds:
     alone: Callable[[Inputs], list[str]] | None = None
     searched: Results | None = None
     cost: Callable[[Sequence[str], Mapping[str, str]], Cost] = cost_of
+    failed: dict[tuple[Row, str], str] = field(default_factory=dict)
 
     def run(self, rows: Sequence[Inputs], repeats: int, deadline: float = math.inf) -> None:
         """Settles how the limit calls, checks outputs, then measures.
@@ -51,7 +55,19 @@ class Rounds:
                     self._round(given, lacking)
 
     def _able(self, given: Inputs) -> list[System]:
-        return [system for system in self.systems.values() if given.format in system.formats]
+        named = [system for system in self.systems.values() if given.format in system.formats]
+        return [system for system in named if (given.row, system.name) not in self.failed]
+
+    @contextlib.contextmanager
+    def _sparing(self, given: Inputs, system: System) -> Iterator[None]:
+        """Goes on after what a peer does wrong: hours of others' runs are not for one of them to end."""
+        try:
+            yield
+        except (CommandFailedError, WrongOutputError) as error:
+            if not system.peer:
+                raise
+            self.failed[given.row, system.name] = str(error)
+            print(f"{given.row} {system.name}: left out from here on, {error}", file=sys.stderr, flush=True)
 
     def _prepared(self, found: Inputs, deadline: float) -> Inputs | None:
         """Makes what the systems read, and compares what they write with what the limit writes.
@@ -80,9 +96,10 @@ class Rounds:
             rows = its.workload.rows
             if rows not in wanted:
                 wanted[rows] = self._written(self.systems[LIMIT], its)
-            name = f"{system.name} on {given.workload.name}, {given.format}"
-            checked = check.compare(wanted[rows], self._written(system, its), name)
-            self.results.add(given.row, system.name, checked=checked)
+            with self._sparing(given, system):
+                name = f"{system.name} on {given.workload.name}, {given.format}"
+                checked = check.compare(wanted[rows], self._written(system, its), name)
+                self.results.add(given.row, system.name, checked=checked)
         return given
 
     def _limit_rate(self, given: Inputs) -> float:
@@ -110,14 +127,20 @@ class Rounds:
         beside = [LIMIT, *({OURS} & self.systems.keys())]
         names = [*beside, *(name for name in lacking if name not in (*beside, BARE))]
         for name in names if number % 2 == 0 else reversed(names):
-            pair = self._pair(self.systems[name], given)
-            if pair.large.seconds <= pair.small.seconds:
-                print(
-                    f"{given.row} {name}: the large corpus took no longer than the small one; not counted", flush=True
-                )
-                continue
-            self.results.add(given.row, name, round=number, **asdict(pair))
-            self._tell(given, name, pair)
+            with self._sparing(given, self.systems[name]):
+                self._measured(self.systems[name], given, number)
+
+    def _measured(self, system: System, given: Inputs, number: int) -> None:
+        pair = self._pair(system, given)
+        if pair.large.seconds <= pair.small.seconds:
+            print(
+                f"{given.row} {system.name}: the large corpus took no longer than the small one; not counted",
+                file=sys.stderr,
+                flush=True,
+            )
+            return
+        self.results.add(given.row, system.name, round=number, **asdict(pair))
+        self._tell(given, system.name, pair)
 
     def _pair(self, system: System, given: Inputs) -> Pair:
         its = system.given(given)
@@ -127,7 +150,7 @@ class Rounds:
             costs.append(self._run(system, its, files))
             rows = check.count(self.out)
             if rows != files * load.rows:
-                raise check.WrongOutputError(f"{system.name} on {given.row}: {rows:,} rows of {files * load.rows:,}")
+                raise WrongOutputError(f"{system.name} on {given.row}: {rows:,} rows of {files * load.rows:,}")
         shutil.rmtree(self.out)
         return Pair(costs[0], costs[1], load.small * load.rows, load.large * load.rows)
 

@@ -190,13 +190,13 @@ def test_other_rows_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def copying(name: str, plus: float = 0.0, lost: int = 0) -> System:
+def copying(name: str, plus: float = 0.0, lost: int = 0, peer: bool = False) -> System:
     """A system whose command says where to write how many rows, and what to add to their values."""
 
     def command(inputs: Inputs, files: int, out: Path) -> list[str]:
         return [str(out), str(files * inputs.workload.rows - lost), str(plus)]
 
-    return System(name, name, command, formats=("parquet",))
+    return System(name, name, command, formats=("parquet",), peer=peer)
 
 
 def copy(command: Sequence[str], _: Mapping[str, str]) -> Cost:
@@ -264,6 +264,16 @@ def test_system_that_writes_something_else_ends_the_benchmark(
 ) -> None:
     with pytest.raises(check.WrongOutputError, match=said):
         rounds(tmp_path, copying(LIMIT), system).run([given], 1)
+
+
+def test_peer_that_writes_something_else_is_left_out_and_told(
+    tmp_path: Path, given: Inputs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = rounds(tmp_path, copying(LIMIT), copying("bad", plus=10.0, peer=True), copying("good", peer=True))
+    measured.run([given], 2)
+    assert steps(tmp_path) == [("good", None), (LIMIT, 0), ("good", 0), ("good", 1), (LIMIT, 1)]
+    assert list(measured.failed) == [(TEXT, "bad")]
+    assert "bad: left out from here on, bad on text, parquet: 400 of 400 rows" in capsys.readouterr().err
 
 
 def test_late_command_is_ended_with_its_children(tmp_path: Path) -> None:
