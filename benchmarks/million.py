@@ -1,15 +1,17 @@
 """What a run costs over a million shards: planning, committing, finding nothing to do, committing 1 % anew; seconds of the
 clock and of the processor, and peak memory, each with all that the process imports.
 
-    python -m benchmarks.million [SHARDS]
+    python -m benchmarks.million [--ranges R] [SHARDS]
 
 The listing is simulated, for a million files are no part of what is measured: the corpus, and the data files that the shards'
-results speak of, are names only. Ledger, manifest and run papers are real files. Each step has a process of its own, and
-imports what the command would.
+results speak of, are names only; each file is one shard, or R ranges. Ledger, manifest and run papers are real files. Each
+step has a process of its own, and imports what the command would. Exit status 1 where a step takes more than 60 seconds or
+1 GB.
 """
 
 from __future__ import annotations
 
+import argparse
 import resource
 import subprocess
 import sys
@@ -25,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beamhub import storage
+from beamhub.corpus.splitting import SPLIT_BYTES
 from beamhub.engine.planning import make_plan
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.worklist import RunPapers, commit_run, read_outcome, read_worklist
@@ -39,6 +42,8 @@ BYTES = 64 << 20
 DATA_BYTES = 256_000
 EVERY = 100
 """One corpus file of so many has changed for the last steps."""
+SECONDS, MEMORY = 60.0, 1.0
+"""By the clock, and in 10^9 bytes, that a step may take."""
 STEPS = ("plan", "finish", "commit", "nothing", "changed", "finish-changed", "commit-changed")
 
 
@@ -46,13 +51,14 @@ class Listing:
     """A corpus of one real file under many names, in the place of the storage's listings; and the data files that workers
     would have written."""
 
-    def __init__(self, folder: Path, shards: int, changed: bool) -> None:
+    def __init__(self, folder: Path, files: int, ranges: int, changed: bool) -> None:
         self.find = storage.find
         self.walk = storage.walk
         self.folder = folder
         self.first = folder / "corpus" / FIRST
         self.pattern = f"{folder}/corpus/dt=*/*.parquet"
-        self.count = shards
+        self.count = files
+        self.size = SPLIT_BYTES * ranges if ranges > 1 else BYTES
         self.changed = changed
         storage.find, storage.walk = self.find_simulated, self.walk_simulated
         # Nor is there a file to publish.
@@ -75,7 +81,7 @@ class Listing:
         root = str(self.first.parent.parent)
         for n in range(1, self.count):
             token = f"{real.token}+" if self.changed and n % EVERY == 0 else real.token
-            yield storage.FileInfo(f"{root}/dt={n % PARTITIONS:05d}/part-{n:08d}.parquet", BYTES, token)
+            yield storage.FileInfo(f"{root}/dt={n % PARTITIONS:05d}/part-{n:08d}.parquet", self.size, token)
 
 
 def make_module(folder: Path) -> None:
@@ -102,13 +108,13 @@ def plan(folder: Path, listing: Listing, run: str) -> str:
     return f"{len(found.todo):,} shards to do in {len(worklists)} worklists"
 
 
-def finish(folder: Path, run: str) -> str:
+def finish(folder: Path, run: str, ranges: int) -> str:
     """What workers would have written: the ledger, the names of the data files, and one such file, for the type of the keys."""
     paths = paths_of(folder)
     with LedgerWriter(paths, age=1e9) as ledger, (folder / f"names-{run}.txt").open("w") as names:
         for worklist in sorted(Path(paths.runs, run).glob("worklist-*")):
             for item in read_worklist(str(worklist)):
-                result = result_of(paths, item)
+                result = result_of(paths, item, ranges)
                 if item.shard.relative == FIRST:
                     real = Path(paths.path(result.file))
                     real.parent.mkdir()
@@ -120,12 +126,13 @@ def finish(folder: Path, run: str) -> str:
     return "(what workers would write)"
 
 
-def result_of(paths: VersionPaths, item: WorkItem) -> ShardResult:
+def result_of(paths: VersionPaths, item: WorkItem, ranges: int) -> ShardResult:
     """Of 1,000 records, whose keys increase over all shards."""
-    number = int(item.shard.relative[-16:-8])
+    shard = item.shard
+    number = int(shard.relative[-16:-8]) * ranges + shard.start // SPLIT_BYTES
     return ShardResult(
-        item.shard.id, item.shard.relative, 0, -1, item.shard.token, "done", paths.data_name(item.shard, "parquet"), 1000, 1000,
-        rows=1000, bytes=DATA_BYTES, checksum=item.shard.id[:8], first_key=f"{number}000", last_key=f"{number}999",
+        shard.id, shard.relative, shard.start, shard.end, shard.token, "done", paths.data_name(shard, "parquet"), 1000, 1000,
+        rows=1000, bytes=DATA_BYTES, checksum=shard.id[:8], first_key=f"{number}000", last_key=f"{number}999",
         pending=item.pending,
     )  # fmt: skip
 
@@ -141,11 +148,12 @@ def paths_of(folder: Path) -> VersionPaths:
     return VersionPaths(f"{folder}/out", next((folder / "out").glob("v=*")).name.removeprefix("v="))
 
 
-def step(name: str, folder: Path, shards: int, started: float) -> None:
+def step(name: str, folder: Path, files: int, ranges: int, started: float) -> bool:
+    """Whether it stays within the bounds."""
     run = "2" if name in ("changed", "finish-changed", "commit-changed") else "1"
-    listing = Listing(folder, shards, changed=run == "2")
+    listing = Listing(folder, files, ranges, changed=run == "2")
     if name.startswith("finish"):
-        said = finish(folder, run)
+        said = finish(folder, run, ranges)
     elif name.startswith("commit"):
         said = commit(folder, run)
     else:
@@ -154,22 +162,37 @@ def step(name: str, folder: Path, shards: int, started: float) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     processor = used.ru_utime + used.ru_stime
     peak = used.ru_maxrss * 1024 / 1e9
-    print(f"{name:15} {seconds:6.1f} s  processor {processor:6.1f} s  peak {peak:5.2f} GB  {said}", flush=True)
+    # What workers would do is no step of a run.
+    is_over = not name.startswith("finish") and (seconds > SECONDS or peak > MEMORY)
+    print(
+        f"{name:15} {seconds:6.1f} s  processor {processor:6.1f} s  peak {peak:5.2f} GB  {said}{'  OVER' if is_over else ''}",
+        flush=True,
+    )
+    return not is_over
 
 
 def main() -> None:
-    if len(sys.argv) == 5:
-        step(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
-        return
-    shards = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    print(f"{shards:,} shards")
+    parse = argparse.ArgumentParser(prog="python -m benchmarks.million", description=__doc__.partition("\n")[0])
+    parse.add_argument("shards", nargs="?", type=int, default=1_000_000)
+    parse.add_argument("--ranges", type=int, default=1, help="shards that a file comes in")
+    parse.add_argument("--step", nargs=3, metavar=("NAME", "FOLDER", "STARTED"), help=argparse.SUPPRESS)
+    args = parse.parse_args()
+    files = args.shards // args.ranges
+    if args.step:
+        name, folder, started = args.step
+        sys.exit(not step(name, Path(folder), files, args.ranges, float(started)))
+    print(f"{args.shards:,} shards in {files:,} files")
     with tempfile.TemporaryDirectory() as folder:
         # In a process of its own: what a child is charged with begins with its parent's memory.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             pool.submit(make_module, Path(folder)).result()
+        over = []
         for name in STEPS:
-            line = [name, folder, str(shards), str(time.time())]
-            subprocess.run([sys.executable, "-m", "benchmarks.million", *line], check=True)
+            line = [str(args.shards), "--ranges", str(args.ranges), "--step", name, folder, str(time.time())]
+            if subprocess.run([sys.executable, "-m", "benchmarks.million", *line]).returncode:
+                over.append(name)
+    if over:
+        sys.exit(f"failed, or over {SECONDS:.0f} s or {MEMORY:g} GB: {', '.join(over)}")
 
 
 if __name__ == "__main__":

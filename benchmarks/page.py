@@ -147,7 +147,8 @@ def section(results: Results, settings: Settings) -> str:
     checked = results.checks()
     return "\n\n".join(
         [
-            f"{settings.machine}; Python {settings.python}, {packages}; code {settings.source}. Made by `make bench`.",
+            f"{settings.machine}; Python {settings.python}, {packages}; code {settings.source}. Measured by "
+            "`python -m benchmarks`, which is what `make bench` runs.",
             f"Before they were timed, {len(checked)} outputs ({sum(checked):,} rows) were compared with the limit's, "
             "row by row: equal within rtol 1e-3 and atol 1e-4.",
             "### beamhub as a share of the limit",

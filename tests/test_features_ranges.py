@@ -36,6 +36,23 @@ def test_overlapping_ranges_are_refused(tmp_path: Path) -> None:
     assert values(tmp_path) == [1, 2, 3, 4]
 
 
+def test_a_range_that_does_not_begin_where_its_neighbour_ends_is_refused(tmp_path: Path) -> None:
+    """Either range alone is whole: only beside each other are they seen to lose or double a record."""
+    run(tmp_path, {"b": B})
+    corpus = {"a": File("a1", (1, 2, 3, 4), split=2), "b": B}
+    paths = VersionPaths(str(tmp_path), VERSION)
+    first, second = (shard for shard in shards_of(corpus) if shard.relative == "a")
+    told = {
+        first.id: replace(compute(paths, first, (1, 2)), begins=0, ends=2),
+        second.id: replace(compute(paths, second, (4,)), begins=3, ends=4),
+    }
+
+    wanted = "a: range 0:2 ends at byte 2, range 2:4 begins at byte 3, so rows would be lost or doubled; nothing was committed"
+    with pytest.raises(BeamhubError, match=wanted):
+        commit(paths, [first, second], [], lambda shard: told.get(shard.id), ALL, "run")
+    assert values(tmp_path) == list(B.values)
+
+
 def test_ranges_behind_one_that_failed_wait_for_it(tmp_path: Path) -> None:
     """Whose the records of a range are is known from the file's start on only, where a format leaves that open."""
     corpus = {"a": File("a1", (1, 2, 3, 4, 5, 6), split=2), "b": B}

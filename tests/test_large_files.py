@@ -62,14 +62,19 @@ def shards_in(out: Path) -> list[tuple[int, int]]:
     return list(zip(entries.column("start").to_pylist(), entries.column("end").to_pylist(), strict=True))
 
 
-def write_nested(path: Path, rows: int) -> np.ndarray:
-    """Records, the middle one of which holds a TFRecord file of 2,000 records; returns the outer ones' vectors."""
-    inner = io.BytesIO()
-    write_records(inner, records_of(vectors(2000, seed=1)))
+def framed(rows: int) -> bytes:
+    """A TFRecord file of so many records that the module takes."""
+    file = io.BytesIO()
+    write_records(file, records_of(vectors(rows, seed=1)))
+    return file.getvalue()
+
+
+def write_nested(path: Path, rows: int, inner: bytes) -> np.ndarray:
+    """Records, the middle one of which holds a TFRecord file; returns the outer ones' vectors."""
     values = vectors(rows)
     records = records_of(values)
     middle = rows // 2
-    records[middle] = example(id=[middle], x=[float(v) for v in values[middle]], blob=[inner.getvalue()])
+    records[middle] = example(id=[middle], x=[float(v) for v in values[middle]], blob=[inner])
     write_tfrecord(path, records)
     return values
 
@@ -97,7 +102,7 @@ def test_a_file_whose_ranges_disagree_is_done_again_whole_in_the_same_run(
 ) -> None:
     """Given records one of which is a TFRecord file itself, longer than a range and of records that the module takes, when
     the file is read in ranges, then the table has the outer records alone, and no file of a range is left."""
-    values = write_nested(path, 1000)
+    values = write_nested(path, 1000, framed(2000))
     out = tmp_path / "out"
 
     ran = beamhub("embed", *flags(module, path, out, "--split-bytes=20000"), runner=runner)
@@ -110,9 +115,24 @@ def test_a_file_whose_ranges_disagree_is_done_again_whole_in_the_same_run(
     assert "1 done" in succeed("status", out)
 
 
+def test_a_range_that_began_within_a_record_begins_again_behind_it(module: str, tmp_path: Path, path: Path) -> None:
+    """Given the middle of a file lies in a record that holds a small TFRecord file, when the file is read in two ranges, then
+    the second finds its true first record by itself: the table is of ranges, and the file is not done whole."""
+    inner = framed(200)
+    values = write_nested(path, 1000, inner)
+    begins = path.read_bytes().index(inner)
+    assert begins + 100 < path.stat().st_size // 2 < begins + len(inner) - 100
+    out = tmp_path / "out"
+
+    succeed("embed", *flags(module, path, out, f"--split-bytes={path.stat().st_size // 2}"))
+
+    check(out, values)
+    assert shards_in(out) == [(0, path.stat().st_size // 2), (path.stat().st_size // 2, -1)]
+
+
 def test_limit_takes_no_record_in_a_record_for_one_of_the_corpus(module: str, tmp_path: Path, path: Path) -> None:
     """Where ranges begin is found out by a run alone; the first records come from the front of whole files."""
-    write_nested(path, 1000)
+    write_nested(path, 1000, framed(2000))
 
     printed = succeed("embed", *flags(module, path, tmp_path / "out", "--split-bytes=20000", "--limit=5000"))
 
@@ -121,7 +141,7 @@ def test_limit_takes_no_record_in_a_record_for_one_of_the_corpus(module: str, tm
 
 def test_ranges_that_disagreed_before_the_job_died_are_done_again(module: str, tmp_path: Path, path: Path) -> None:
     """Given a job that died between its ranges and its commit, when it is run again, then the file is done whole."""
-    values = write_nested(path, 100)
+    values = write_nested(path, 100, framed(2000))
     out = tmp_path / "out"
     job = EmbedJob(module=module, corpus=str(path), out=str(out), key="id", input=("x",), split_bytes=20000)
     plan = make_plan(job)
