@@ -46,9 +46,9 @@ def _table(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
+    from beamhub.importing import import_tensorflow
     from beamhub.modules.describe import format_info, info_json
     from beamhub.modules.inspect import inspect_module
-    from beamhub.quiet import import_tensorflow
 
     import_tensorflow()
     info = inspect_module(arguments.handle)

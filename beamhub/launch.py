@@ -20,7 +20,7 @@ from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.worklist import RunPapers, commit_run, new_run_id, read_outcome
 from beamhub.errors import BeamhubError, TableError
 from beamhub.features.lineage import write_once
-from beamhub.quiet import import_tensorflow
+from beamhub.importing import import_tensorflow
 from beamhub.runners import compute_threads, dealt, make_options, run_pipeline
 from beamhub.spec import Job
 from beamhub.startup import collection_paused

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.results import MEASURED, Results, Row, Settings
+from benchmarks.results import MEASURED, Results, Row, by_row
 from benchmarks.statistics import Interval, Pair, exceeds, median, meets
 from benchmarks.systems import BARE, LIMIT, OURS, SYSTEMS
 from benchmarks.workloads import WORKLOADS
@@ -35,6 +35,10 @@ OF_PLAIN = {"text": 30.0}
 """How many times the rate of Beam's `RunInference`, as it is documented, is wanted."""
 
 
+Measured = Mapping[Row, Results]
+"""Each row with the results that it is in: rows may be measured on different machines, one row on one."""
+
+
 class PageError(RuntimeError):
     """The page cannot be written."""
 
@@ -54,10 +58,10 @@ def verdict(found: Interval, met: bool) -> str:
     return "met" if met else "**missed**"
 
 
-def limit_shares(results: Results) -> str:
+def limit_shares(measured: Measured) -> str:
     """beamhub's ratios to the limit, with their targets, the bare module's, and how the limit calls."""
 
-    def cell(row: Row, name: str) -> str:
+    def cell(row: Row, results: Results, name: str) -> str:
         ratio = results.ratio(row, name, LIMIT)
         if ratio is None:
             return ""
@@ -67,11 +71,11 @@ def limit_shares(results: Results) -> str:
     rows = (
         [
             *title(row),
-            *(cell(row, name) for name in WAYS),
+            *(cell(row, results, name) for name in WAYS),
             str(results.ratio(row, BARE, LIMIT) or ""),
             calls(results, row),
         ]
-        for row in results.rows()
+        for row, results in measured.items()
     )
     ways = [SYSTEMS[name].title for name in WAYS]
     return table(["workload", "corpus", *ways, "the module alone", "the limit's calls"], rows)
@@ -83,11 +87,11 @@ def calls(results: Results, row: Row) -> str:
     return "" if choice is None else f"{choice.size:,} records, {'frozen' if choice.frozen else 'plain'}"
 
 
-def peer_shares(results: Results) -> str:
+def peer_shares(measured: Measured) -> str:
     """The peers' ratios to the limit."""
     rows = (
         [*title(row), *(str(results.ratio(row, name, LIMIT) or "") for name in [OURS, *PEERS])]
-        for row in results.rows()
+        for row, results in measured.items()
     )
     return table(["workload", "corpus", *(SYSTEMS[name].title for name in [OURS, *PEERS])], rows)
 
@@ -98,10 +102,10 @@ def best_peer(results: Results, row: Row) -> str | None:
     return max(found, key=lambda name: found[name]) if found else None
 
 
-def against_peers(results: Results) -> str:
+def against_peers(measured: Measured) -> str:
     """How many times the best peer's rate beamhub's is, and `RunInference`'s."""
     lines = []
-    for row in results.rows():
+    for row, results in measured.items():
         best = best_peer(results, row)
         if best and (ratio := results.ratio(row, OURS, best)):
             target = TARGETS.get(row[0])
@@ -116,10 +120,10 @@ def against_peers(results: Results) -> str:
     return table(["workload", "corpus", "peer", "beamhub's rate over it", "target", ""], lines)
 
 
-def costs(results: Results) -> str:
+def costs(measured: Measured) -> str:
     """Start-up, memory, CPU and, as a remark, the absolute rate: medians over the rounds."""
     lines = []
-    for row in results.rows():
+    for row, results in measured.items():
         base = results.pairs(row, LIMIT)
         for name, system in SYSTEMS.items():
             found = [(pair, base[number]) for number, pair in results.pairs(row, name).items() if number in base]
@@ -141,26 +145,37 @@ def cost(found: Sequence[tuple[Pair, Pair]]) -> tuple[Interval, str, str, str, s
     return later, f"{memory:,.0f}", f"{work:,.0f}", f"{rate:,.0f}", str(len(found))
 
 
-def section(results: Results, settings: Settings) -> str:
+def section(measured: Measured) -> str:
     """What stands between the two marks."""
+    checked = [count for row, results in measured.items() for count in results.checks(row)]
+    settings = next(iter(measured.values())).settings
     packages = ", ".join(f"{name} {version}" for name, version in sorted(settings.packages.items()))
-    checked = results.checks()
     return "\n\n".join(
         [
-            f"{settings.machine}; Python {settings.python}, {packages}; code {settings.source}. Measured by "
+            f"{machines(measured)}; Python {settings.python}, {packages}; code {settings.source}. Measured by "
             "`python -m benchmarks`, which is what `make bench` runs.",
             f"Before they were timed, {len(checked)} outputs ({sum(checked):,} rows) were compared with the limit's, "
             "row by row: equal within rtol 1e-3 and atol 1e-4.",
             "### beamhub as a share of the limit",
-            limit_shares(results),
+            limit_shares(measured),
             "### Shares of the limit, all systems",
-            peer_shares(results),
+            peer_shares(measured),
             "### beamhub over its peers",
-            against_peers(results),
+            against_peers(measured),
             "### Start-up, memory, CPU",
-            costs(results),
+            costs(measured),
         ]
     )
+
+
+def machines(measured: Measured) -> str:
+    """The machine; where there were several, which row was measured on which."""
+    found: dict[str, list[str]] = {}
+    for row, results in measured.items():
+        found.setdefault(results.settings.machine, []).append(f"{WORKLOADS[row[0]].title} of {row[1]}")
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{', '.join(rows)} on {machine}" for machine, rows in found.items())
 
 
 def replaced(page: str, text: str) -> str:
@@ -179,10 +194,10 @@ def main() -> None:
     parse.add_argument("--measured", type=Path, default=MEASURED, help="where repetitions are kept")
     args = parse.parse_args()
     path = args.measured / "results.jsonl"
-    settings = Settings.last(path)
-    if settings is None:
+    measured = by_row(path)
+    if not measured:
         sys.exit(f"{path} has no results: run `make bench` first")
-    PAGE.write_text(replaced(PAGE.read_text(), section(Results(path, settings), settings)))
+    PAGE.write_text(replaced(PAGE.read_text(), section(measured)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.ballast import has_free_page_reporting
 from benchmarks.statistics import Interval, Pair, median
 from benchmarks.systems import LIMIT
-from benchmarks.workloads import Choice
+from benchmarks.workloads import WORKLOADS, Choice
 
 Row = tuple[str, str]
 """A workload and a format."""
@@ -55,13 +55,6 @@ class Settings:
         return hashlib.sha256(told.encode()).hexdigest()[:12]
 
     @classmethod
-    def last(cls, path: Path) -> Settings | None:
-        """The settings that a file's last line belongs to."""
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        described = {line["settings"]: cls(**line["described"]) for line in lines if "described" in line}
-        return described[lines[-1]["settings"]] if lines else None
-
-    @classmethod
     def here(cls, files: Sequence[str] = EVERYTHING) -> Settings:
         """Of this machine and this code, of which `files` are measured."""
         installed = {each.name.lower(): each.version for each in metadata.distributions()}
@@ -69,13 +62,21 @@ class Settings:
         return cls(machine(), platform.python_version(), packages, source(Path(__file__).parents[1], files))
 
 
-def machine() -> str:
+def machine(told: Path = Path("/proc/cpuinfo")) -> str:
     """Processor, cores and memory; no name."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    model = models[0].partition(":")[2].strip() if models else platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     held = ", free page reporting" if has_free_page_reporting() else ""
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB{held}"
+    return f"{processor(told)}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB{held}"
+
+
+def processor(told: Path) -> str:
+    """Its model, as Linux tells it; by numbers too, for virtual machines call processors of several generations the same."""
+    lines = (line.partition(":") for line in (told.read_text().splitlines() if told.exists() else ()))
+    # Of the last core, which is as the others are.
+    found = {name.strip(): value.strip() for name, _, value in lines}
+    if "model name" not in found:
+        return platform.machine()
+    return f"{found['model name']} (family {found.get('cpu family')}, model {found.get('model')})"
 
 
 def source(root: Path, files: Sequence[str] = EVERYTHING) -> str:
@@ -153,9 +154,11 @@ class Results:
         """Whether its output was found to be the limit's."""
         return any("checked" in line for line in self._of(row, system))
 
-    def checks(self) -> list[int]:
-        """The rows of every output that was compared."""
-        return [line["checked"] for line in self._lines if "checked" in line]
+    def checks(self, row: Row) -> list[int]:
+        """How many records of every output that was compared."""
+        return [
+            line["checked"] for line in self._lines if "checked" in line and row == (line["workload"], line["format"])
+        ]
 
     def rows(self) -> list[Row]:
         """In the order of their first repetition."""
@@ -178,6 +181,15 @@ class Results:
         paired = [mine[number] / other[number] for number in sorted(mine.keys() & other.keys())]
         return median(paired) if paired else None
 
+    def rounds(self, row: Row) -> int:
+        """Rounds of all systems, and of the bare module, that the limit was in."""
+        base = self.rates(row, LIMIT).keys()
+        return sum(
+            line["round"] in base
+            for line in self._lines
+            if (line["workload"], line["format"]) == row and "round" in line
+        )
+
     def next_round(self, row: Row) -> int:
         rounds = [
             line["round"] for line in self._lines if (line["workload"], line["format"]) == row and "round" in line
@@ -188,3 +200,24 @@ class Results:
         """The systems with fewer repetitions than wanted; one without the limit beside it does not count."""
         base = self.rates(row, LIMIT).keys()
         return [name for name in systems if len(self.rates(row, name).keys() & base) < repeats]
+
+
+def by_row(path: Path) -> dict[Row, Results]:
+    """Each row with the results that have most rounds of it, of the code that was measured last; none where nothing was.
+
+    One run of hours may be done in pieces on different machines: each row is of one of them.
+    """
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    described = {line["settings"]: Settings(**line["described"]) for line in lines if "described" in line}
+    if not described:
+        return {}
+    last = described[lines[-1]["settings"]]
+    same = [
+        Results(path, each) for each in described.values() if replace(each, machine="") == replace(last, machine="")
+    ]
+    rows = dict.fromkeys(row for results in same for row in results.rows())
+    return {row: max(reversed(same), key=lambda results: results.rounds(row)) for row in sorted(rows, key=_place)}
+
+
+def _place(row: Row) -> tuple[int, str]:
+    return list(WORKLOADS).index(row[0]), row[1]

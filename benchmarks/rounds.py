@@ -20,7 +20,7 @@ from benchmarks.process import CommandFailedError, Cost, cost_of
 from benchmarks.results import Results, Row
 from benchmarks.search import Search
 from benchmarks.statistics import Pair
-from benchmarks.systems import BARE, LIMIT, OURS, PYTHON_PATH, System
+from benchmarks.systems import BARE, ENVIRONMENT, LIMIT, OURS, System
 from benchmarks.workloads import Inputs
 
 
@@ -114,7 +114,7 @@ class Rounds:
     def _run(self, system: System, its: Inputs, files: int) -> Cost:
         """Runs a system into an empty folder."""
         shutil.rmtree(self.out, ignore_errors=True)
-        return self.cost(system.command(its, files, self.out), PYTHON_PATH)
+        return self.cost(system.command(its, files, self.out), ENVIRONMENT)
 
     def _round(self, given: Inputs, lacking: Sequence[str]) -> None:
         """The limit, beamhub and what is lacking, every other round in the opposite order.
@@ -166,6 +166,6 @@ class Rounds:
 def printed_rate(command: Sequence[str]) -> float:
     """Runs a program that prints its rate as the last line, in JSON."""
     done = subprocess.run(
-        command, env={**environ, **PYTHON_PATH}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+        command, env={**environ, **ENVIRONMENT}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
     )
     return float(json.loads(done.stdout.splitlines()[-1])["rows_per_s"])

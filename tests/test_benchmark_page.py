@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from benchmarks import page
 from benchmarks.results import Results
 from benchmarks.systems import LIMIT
-from tests.test_benchmarks import HERE, TEXT, record
+from tests.test_benchmarks import HERE, TEXT, pair, record
 
 
 def cells(text: str, *wanted: str) -> list[str]:
@@ -28,7 +29,7 @@ def test_page_shows_ratios_targets_and_costs(tmp_path: Path) -> None:
     record(results, "spark", dict.fromkeys(range(5), spark))
     results.add(TEXT, "beamhub", checked=1234)
 
-    text = page.section(results, HERE)
+    text = page.section({TEXT: results})
 
     shares = cells(text, "0.95 **missed**")
     assert shares[2] == "0.90 (0.90-0.90), 0.95 **missed**"
@@ -40,12 +41,28 @@ def test_page_shows_ratios_targets_and_costs(tmp_path: Path) -> None:
     assert "two cores; Python 3.11, numpy 2; code abc" in text
 
 
+def test_page_tells_which_row_was_measured_on_which_machine(tmp_path: Path) -> None:
+    here, there = (
+        Results(tmp_path / "results.jsonl", HERE),
+        Results(tmp_path / "there", replace(HERE, machine="a phone")),
+    )
+    vae = ("vae", "tfrecord")
+    record(here, LIMIT, {0: 100.0})
+    there.add(vae, LIMIT, round=0, **asdict(pair(10.0)))
+
+    text = page.section({TEXT: here, vae: there})
+
+    assert text.startswith(
+        "short texts, 64-d embedding of parquet on two cores; 28x28 VAE encoder of tfrecord on a phone; Python 3.11"
+    )
+
+
 def test_page_gives_no_verdict_for_fewer_than_five_rounds(tmp_path: Path) -> None:
     results = Results(tmp_path / "results.jsonl", HERE)
     record(results, LIMIT, dict.fromkeys(range(4), 100.0))
     record(results, "beamhub", dict.fromkeys(range(4), 100.0))
 
-    text = page.section(results, HERE)
+    text = page.section({TEXT: results})
 
     assert cells(text, "0.95 ")[2] == "1.00 (1.00-1.00), 0.95 **too few rounds**"
     assert "met" not in text

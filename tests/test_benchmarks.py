@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks import check
 from benchmarks.process import CommandFailedError, Cost, cost_of
-from benchmarks.results import EVERYTHING, THE_LIMIT, Results, Settings, source, statements
+from benchmarks.results import EVERYTHING, THE_LIMIT, Results, Settings, by_row, processor, source, statements
 from benchmarks.rounds import Rounds
 from benchmarks.statistics import Interval, Pair, exceeds, median, meets
 from benchmarks.systems import LIMIT, System
@@ -103,7 +103,29 @@ def test_results_go_on_where_they_were_left_under_the_same_settings(tmp_path: Pa
 
     assert Results(path, HERE).rates(TEXT, LIMIT) == {0: pytest.approx(100.0)}
     assert Results(path, other).rates(TEXT, LIMIT) == {0: pytest.approx(200.0), 1: pytest.approx(300.0)}
-    assert Settings.last(path) == other
+
+
+def test_each_row_is_of_the_machine_that_did_most_of_it_with_the_last_code(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    vae = ("vae", "parquet")
+    older, newer = replace(HERE, source="old", machine="three cores"), replace(HERE, machine="four cores")
+    record(Results(path, older), LIMIT, dict.fromkeys(range(9), 1.0))
+    record(Results(path, HERE), LIMIT, {0: 100.0, 1: 100.0})
+    Results(path, HERE).add(vae, LIMIT, round=0, **asdict(pair(100.0)))
+    record(Results(path, newer), LIMIT, {0: 200.0})
+    Results(path, newer).add(vae, LIMIT, round=0, **asdict(pair(200.0)))
+
+    found = by_row(path)
+
+    assert {row: results.settings for row, results in found.items()} == {TEXT: HERE, vae: newer}
+    assert by_row(tmp_path / "none.jsonl") == {}
+
+
+def test_processors_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    told = tmp_path / "cpuinfo"
+    told.write_text("processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nflags\t\t: fpu\n\n")
+
+    assert processor(told) == "AMD EPYC (family 25, model 17)"
 
 
 def test_another_choice_of_the_limit_voids_what_was_measured_beside_the_first(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import tensorflow as tf
 from PIL import Image
 
 import beamhub as library
+from beamhub.tasks.binding import Binding
+from beamhub.tasks.gather import gather
 from tests.jobs import refused, succeed, tensor_column
 
 
@@ -159,6 +161,25 @@ def test_raw_pixels_by_shape(column: Callable[[np.ndarray], pa.Array], flags: li
     found = echoed(tmp_path, module, column(pictures), *flags)
 
     np.testing.assert_allclose(found, pictures / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.binary(), pa.large_binary(), pa.binary(4), pa.binary_view(), pa.string(), pa.large_string(), pa.string_view()],
+)
+def test_raw_pixels_are_taken_from_binaries_of_every_kind_and_from_parts_of_them(kind: pa.DataType) -> None:
+    binding = Binding("x", "x", "uint8", (4,))
+    values = [b"abcd", b"wxyz", None, b"0123", b"4567"]
+    column = pa.array(values, pa.binary()).cast(kind)
+
+    for first, last in ((0, 5), (1, 5), (3, 4), (2, 2), (5, 5)):
+        feed = gather(binding, column[first:last])
+        good = np.array([row for row, value in enumerate(values[first:last]) if value is not None], np.int64)
+
+        assert feed.problems == {row: "is missing" for row in range(last - first) if row not in good}
+        if len(good):
+            assert feed.take(good).tobytes() == b"".join(value for value in values[first:last] if value is not None)
+    assert not gather(binding, pa.array([], kind)).lengths.size
 
 
 def test_raw_grey_pixels_of_another_size_become_colour(tmp_path: Path) -> None:

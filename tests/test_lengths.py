@@ -111,21 +111,24 @@ def test_lengths_that_all_differ_make_a_handful_of_traces(network: str, tmp_path
 
     summary = succeed("embed", *flags(tmp_path, network, column(rows)), "--batch-size=1024")
 
-    # The first records are tried in calls of 4, then of 1,024; all others have 2.
-    assert Workload.of(summary) == Workload(called=1000, padding=0.5, traces=3)
+    # The first records are tried in calls of 1,024; all others have 2.
+    assert Workload.of(summary) == Workload(called=1000, padding=0.5, traces=2)
     np.testing.assert_allclose(embeddings(tmp_path), [alone(row) for row in rows], rtol=1e-4, atol=1e-5)
 
 
 def test_neither_neighbours_nor_order_nor_process_change_a_records_bits(network: str, tmp_path: Path) -> None:
     """Eight records of each length fill a call. The first one of each length comes in both corpora, and nothing else does:
-    the others have other values, the lengths come in another order, among more lengths, in another process."""
+    the others have other values, the lengths come in another order, among more lengths, in another process.
+
+    It stays the first: with AVX2, a product of matrices gives a record other last bits in another place.
+    """
     lengths = [3, 50, 7, 200, 31]
     ours = records(lengths, seed=5)
     here = [row for row, length in zip(ours, lengths, strict=True) for row in (row, *records([length] * 7, seed=6))]
     there = [
         row
         for each, length in reversed([*enumerate(lengths), (-1, 90)])
-        for row in (*records([length] * 7, seed=7 + each), ours[each] if each >= 0 else np.ones(90, np.float32))
+        for row in (ours[each] if each >= 0 else np.ones(90, np.float32), *records([length] * 7, seed=7 + each))
     ]
     (tmp_path / "there").mkdir()
 
@@ -133,7 +136,7 @@ def test_neither_neighbours_nor_order_nor_process_change_a_records_bits(network:
     process = start("embed", *flags(tmp_path / "there", network, column(there)), "--batch-size=8")
     assert process.wait(300) == 0, process.communicate()
 
-    first, second = embeddings(tmp_path)[::8], embeddings(tmp_path / "there")[15::8][::-1]
+    first, second = embeddings(tmp_path)[::8], embeddings(tmp_path / "there")[8::8][::-1]
     assert first.tobytes() == second.tobytes()
 
 
@@ -254,8 +257,7 @@ def test_encoded_images_of_different_sizes_share_a_trace(tmp_path: Path) -> None
         "embed", *flags(tmp_path, module, pa.table({"x": encoded})), "--image-size=16,16", "--batch-size=64"
     )  # fmt: skip
 
-    # The first records are tried in calls of 4, then of 64.
-    assert Workload.of(summary) == Workload(called=64, padding=0, traces=2)
+    assert Workload.of(summary) == Workload(called=64, padding=0, traces=1)
     expected = [tf.image.resize(image[None], (16, 16)).numpy().mean((0, 1, 2)) / 255 for image in images]
     np.testing.assert_allclose(embeddings(tmp_path), expected, rtol=1e-4)
 

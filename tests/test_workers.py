@@ -163,3 +163,19 @@ def test_workers_in_processes_of_their_own(tmp_path: Path) -> None:
 
     assert process.returncode == 0, err
     assert "20 read = 20 produced" in out
+
+
+@pytest.mark.parametrize(("given", "wanted"), [({}, "True"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "False")])
+def test_onednn_is_on_whatever_the_processor_unless_the_user_wants_it_off(given: dict[str, str], wanted: str) -> None:
+    """TensorFlow leaves it off on x86 processors without AVX512-VNNI. A worker's process, which nobody has prepared."""
+    script = (
+        "from beamhub.engine.threads import configure_tensorflow; configure_tensorflow(1); "
+        "from tensorflow.python.framework import test_util; print(test_util.IsMklEnabled())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+
+    out = subprocess.run(
+        [sys.executable, "-c", script], env=environment | given, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert out.splitlines()[-1] == wanted

@@ -44,7 +44,7 @@ class Inference:
         """The task's columns for a batch.
 
         Where the module refuses the batch, the records that cause it are found by bisecting, and the others are called
-        again in the batch's own size, so that they keep their bits.
+        again in the batch's own size, on which their last bits depend.
 
         Raises:
             ModuleError: an output has another number of rows than the call.

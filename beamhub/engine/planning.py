@@ -23,10 +23,10 @@ from beamhub.features.intent import roll_forward
 from beamhub.features.lineage import read_document
 from beamhub.features.paths import META, VersionPaths
 from beamhub.features.state import VersionState
+from beamhub.importing import import_tensorflow
 from beamhub.modules.digest import module_digest
 from beamhub.modules.inspect import ModuleInfo, inspect_module
 from beamhub.modules.resolve import resolve
-from beamhub.quiet import import_tensorflow
 from beamhub.spec import Job, flag
 from beamhub.startup import memory_returned
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from beamhub.importing import switch_onednn_on
+
 
 def cores() -> int:
     """Cores that this process may use."""
@@ -16,6 +18,7 @@ def configure_tensorflow(callers: int) -> bool:
     Returns:
         Whether operations have one thread: not where a program had started TensorFlow already and chose otherwise.
     """
+    switch_onednn_on()
     import tensorflow as tf
 
     threading = tf.config.threading

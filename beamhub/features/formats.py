@@ -43,8 +43,7 @@ class TableFormat(ABC):
 
     @abstractmethod
     def recover(self, path: str) -> ShardResult | None:
-        """The result that a whole file tells of itself, without `file` and `pending`; None where it cannot.
-        The result that a whole file tells of itself, without `file` and `pending`; None where it cannot."""
+        """The result that a whole file tells of itself, without `file` and `pending`; None where it cannot."""
 
     @abstractmethod
     def schema(self, paths: VersionPaths, path: str) -> pa.Schema:

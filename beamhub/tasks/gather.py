@@ -18,6 +18,10 @@ from beamhub.tasks.columns import is_bytes, is_list
 
 Array = npt.NDArray[Any]
 
+_SMALL = (pa.types.is_string, pa.types.is_binary)
+_LARGE = (pa.types.is_large_string, pa.types.is_large_binary)
+"""Strings and binaries by the width of their offsets."""
+
 
 @dataclass
 class Feed(ABC):
@@ -213,7 +217,7 @@ def _as_bytes(column: pa.Array) -> pa.Array:
     """Strings and binaries of any kind as binary, large where they are."""
     if pa.types.is_string_view(column.type):
         column = column.cast(pa.large_string())
-    is_small = pa.types.is_string(column.type) or pa.types.is_binary(column.type)
+    is_small = any(test(column.type) for test in _SMALL)
     return column.cast(pa.binary() if is_small else pa.large_binary())
 
 
@@ -234,13 +238,19 @@ def _values(binding: Binding, column: pa.Array) -> Array:
 
 
 def _raw_bytes(binding: Binding, column: pa.Array, problems: dict[int, str]) -> ArrayFeed:
-    """Raw pixels in a binary column: one byte a value."""
-    filled = pc.fill_null(_as_bytes(column).cast(pa.large_binary()), b"")
-    lengths = pc.binary_length(filled).to_numpy(zero_copy_only=False).astype(np.int64)
-    offsets = np.frombuffer(filled.buffers()[1], np.int64)[filled.offset : filled.offset + len(filled) + 1]
-    data = filled.buffers()[2]
+    """Raw pixels in a binary column: one byte a value. Nulls have no length, or are in `problems` whatever they have."""
+    # By buffers (https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-layout), for each call of Arrow's
+    # compute functions lets go of the interpreter's lock, for which others wait.
+    kind = column.type
+    if not any(test(kind) for test in (*_SMALL, *_LARGE)):
+        column = column.cast(pa.large_binary())
+    width = np.int32 if any(test(kind) for test in _SMALL) else np.int64
+    _, bounds, data = column.buffers()
+    # An empty array may have none.
+    ends = np.frombuffer(bounds, width) if len(column) else np.zeros(column.offset + 1, width)
+    offsets = ends[column.offset : column.offset + len(column) + 1].astype(np.int64)
     values = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-    return ArrayFeed(binding, lengths, problems, values=values, starts=offsets[:-1])
+    return ArrayFeed(binding, np.diff(offsets), problems, values=values, starts=offsets[:-1])
 
 
 def _check_lengths(feed: ArrayFeed) -> None:
