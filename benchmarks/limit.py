@@ -7,7 +7,8 @@ It reads the same files as the systems, and writes the same columns, a Parquet f
 - batch sizes, and whether variables are frozen to constants, are what a search found to be best on the machine (`search.py`;
   `make bench-short` takes what it found on ours);
 - Parquet is read by pyarrow, TFRecord by a loop and `tf.io.parse_example`, ahead of the computing threads, across files;
-- a writer thread takes what is done, in order, and writes row groups of vectors without dictionary and statistics;
+- a thread is handed some calls' records at once, where calls are of few;
+- a writer thread takes what is done, in order, and writes row groups, plain: no dictionary, no statistics, no compression;
 - Python collects no garbage, and the process ends without taking its objects apart: two seconds of imports and exit less.
 
 Two processes with a core each were no faster than one with two (texts of Parquet: 1.15 and 1.12 million rows a second, medians
@@ -47,6 +48,8 @@ THREADS = len(os.sched_getaffinity(0))
 SIDE = 28
 PIXELS = 224
 ROW_GROUP = 16384
+TOGETHER = {"text": 4096, "vae": 4096, "mobilenet035": 32, "mobilenet100": 32}
+"""Records that a thread is handed, at least: the calls of images have so few that each would cost more than it is worth."""
 
 
 def one_thread_for_operations(callers: int) -> None:
@@ -89,22 +92,19 @@ def prepared(name: str, batch: Any) -> Any:
 
     def decoded(image: Any) -> Any:
         pixels = tf.io.decode_jpeg(image, channels=3)
-        return tf.image.resize(pixels, (PIXELS, PIXELS))
+        # Scaled one by one, while it is in the core's cache.
+        return tf.image.resize(pixels, (PIXELS, PIXELS)) / 255.0
 
     count = batch.shape[0]
     if count is not None and count <= 64:
-        images = tf.stack([decoded(image) for image in tf.unstack(batch)])
-    else:
-        images = tf.map_fn(decoded, batch, fn_output_signature=tf.TensorSpec((PIXELS, PIXELS, 3), tf.float32))
-    return images / 255.0
+        return tf.stack([decoded(image) for image in tf.unstack(batch)])
+    return tf.map_fn(decoded, batch, fn_output_signature=tf.TensorSpec((PIXELS, PIXELS, 3), tf.float32))
 
 
-def parquet_batches(path: str, column: str, size: int) -> Iterator[tuple[Any, Any]]:
+def parquet_batches(path: str, column: str, rows: int) -> Iterator[tuple[Any, Any]]:
     file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
-    for batch in file.iter_batches(max(size, 4096 // size * size), columns=["id", column], use_threads=False):
-        for start in range(0, batch.num_rows, size):
-            part = batch.slice(start, size)
-            yield part.column(0), part.column(1)
+    for batch in file.iter_batches(rows, columns=["id", column], use_threads=False):
+        yield batch.column(0), batch.column(1)
 
 
 def parquet_tensor(name: str, column: Any) -> Any:
@@ -116,7 +116,7 @@ def parquet_tensor(name: str, column: Any) -> Any:
     return tf.constant(column.cast(pa.binary()).to_numpy(zero_copy_only=False), tf.string)
 
 
-def tfrecord_batches(path: str, size: int) -> Iterator[tuple[Any, Any]]:
+def tfrecord_batches(path: str, rows: int) -> Iterator[tuple[Any, Any]]:
     # In Python: 20 to 30 % more rows a second than tf.data.TFRecordDataset, of which three variants were tried. Lengths are
     # added up; then the records of a block are cut, and their checksums compared, at once.
     unpack = struct.Struct("<Q").unpack_from
@@ -135,9 +135,9 @@ def tfrecord_batches(path: str, size: int) -> Iterator[tuple[Any, Any]]:
             if not intact(buffer, cut, ends):
                 raise ValueError(f"{path}: damaged")
             records += cut
-            while len(records) >= size:
-                yield None, records[:size]
-                records = records[size:]
+            while len(records) >= rows:
+                yield None, records[:rows]
+                records = records[rows:]
     if records:
         yield None, records
 
@@ -172,6 +172,10 @@ def parser(function: Any, column: str) -> Any:
     return tf.function(run, autograph=False)
 
 
+def joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 class Writer:
     """A thread that writes batches of keys and vectors, in order, to a file for each file read."""
 
@@ -200,11 +204,7 @@ class Writer:
                 schema = pa.schema([("key", pa.int64()), ("embedding", pa.list_(pa.float32(), width))])
                 path = self.out / (Path(name).stem + ".parquet")
                 writer = pq.ParquetWriter(
-                    path,
-                    schema,
-                    use_dictionary=["key"],
-                    write_statistics=["key"],
-                    compression={"key": "zstd"},
+                    path, schema, use_dictionary=False, write_statistics=False, compression="none"
                 )
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
             waiting.append(pa.record_batch([keys, column], schema=schema))
@@ -223,19 +223,22 @@ def run(name: str, column: str, module: str, files: list[str], out: Path, size: 
     parse = None if is_parquet else parser(function, column)
 
     def compute(keys: Any, values: Any) -> tuple[Any, Any]:
+        parts = [values[start : start + size] for start in range(0, len(values), size)]
+        # Not by `numpy()`, which copies.
         if is_parquet:
-            # Not by `numpy()`, which copies.
-            return keys, np.asarray(function(parquet_tensor(name, values)))
-        keys, vectors = parse(tf.constant(values))
-        return pa.array(np.asarray(keys)), np.asarray(vectors)
+            return keys, joined([np.asarray(function(parquet_tensor(name, part))) for part in parts])
+        found = [parse(tf.constant(part)) for part in parts]
+        keys = joined([np.asarray(keys) for keys, _ in found])
+        return pa.array(keys), joined([np.asarray(vectors) for _, vectors in found])
 
     out.mkdir(parents=True, exist_ok=True)
     writer = Writer(out)
     room = threading.Semaphore(2 * THREADS + 2)
+    together = max(1, TOGETHER[name] // size) * size
     rows = 0
     with ThreadPoolExecutor(THREADS) as pool:
         for file in files:
-            batches = parquet_batches(file, column, size) if is_parquet else tfrecord_batches(file, size)
+            batches = parquet_batches(file, column, together) if is_parquet else tfrecord_batches(file, together)
             for keys, values in batches:
                 room.acquire()
                 future = pool.submit(compute, keys, values)

@@ -63,6 +63,14 @@ def test_large_records_cut_a_batch_short() -> None:
     assert [batch.numbers for batch in made] == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)]
 
 
+def test_a_stretch_that_alone_is_far_too_large_is_halved() -> None:
+    """Rows that are far larger than those before told."""
+    found = [batch.numbers for batch in batches([Numbers(tuple(range(5)), width=10)], 8, most_bytes=10)]
+
+    assert found == [(0, 1), (2,), (3, 4)]
+    assert [batch.numbers for batch in batches([Numbers((1,), width=100)], 8, most_bytes=10)] == [(1,)]
+
+
 def test_nothing_gives_no_batch() -> None:
     assert list(batches([], 4)) == []
     assert list(batches(stretches(0, 0), 4)) == []

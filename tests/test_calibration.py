@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,11 @@ def test_the_first_call_of_a_thread_is_not_timed(monkeypatch: pytest.MonkeyPatch
     calls = [5.0]
     monkeypatch.setattr(calibration.time, "monotonic", lambda: sum(calls))
 
-    assert calibration.measure(lambda: calls.append(0.05 if len(calls) > 1 else 10.0), 1) == pytest.approx(20.0)
+    def work() -> bool:
+        calls.append(0.05 if len(calls) > 1 else 10.0)
+        return True
+
+    assert calibration.measure(work, 1) == pytest.approx(20.0)
 
 
 def test_little_work_is_not_worth_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +157,30 @@ def test_a_module_that_refuses_the_sample_keeps_the_default() -> None:
     found = Calibration(CALL, SAMPLE, ROWS, 10**9, (4, 8), lambda _: bound(Refuses()), lambda _: False).choose()
 
     assert (found.batch_size, found.frozen) == (4, False)
+
+
+def test_a_module_that_breaks_down_in_several_threads_at_once_keeps_the_default() -> None:
+    """As where memory suffices for one call: no thread waits for one that will not come."""
+
+    class BreaksDown(Doubles):
+        def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
+            if threading.current_thread() is not threading.main_thread():
+                raise TimeoutError("no memory")
+            return super().__call__(raw)
+
+    made = Calibration(CALL, SAMPLE, ROWS, 10**9, (4, 8), lambda _: bound(BreaksDown()), lambda _: True)
+
+    assert made._rate(Setting(4, False)) == 0
+    found = made.choose()
+    assert (found.batch_size, found.frozen) == (4, False)
+
+
+def test_an_error_that_nobody_expects_ends_the_measurement() -> None:
+    def work() -> bool:
+        raise KeyError("a mistake")
+
+    with pytest.raises((KeyError, threading.BrokenBarrierError)):
+        calibration.measure(work, 2)
 
 
 def test_what_was_not_chosen_leaves_no_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

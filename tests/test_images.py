@@ -16,6 +16,8 @@ from PIL import Image
 import beamhub as library
 from beamhub.tasks.binding import Binding
 from beamhub.tasks.gather import gather
+from beamhub.tasks.pixels import Pixels
+from beamhub.tasks.prepare import fit_images
 from tests.jobs import refused, succeed, tensor_column
 
 
@@ -180,6 +182,19 @@ def test_raw_pixels_are_taken_from_binaries_of_every_kind_and_from_parts_of_them
         if len(good):
             assert feed.take(good).tobytes() == b"".join(value for value in values[first:last] if value is not None)
     assert not gather(binding, pa.array([], kind)).lengths.size
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest", "bicubic", "area", "lanczos3"])
+@pytest.mark.parametrize("size", [(9, 4), (3, 3)])
+def test_resized_bytes_have_the_values_of_resized_floats(method: str, size: tuple[int, int]) -> None:
+    """They are cast once they are small."""
+    pictures = np.random.default_rng(4).integers(0, 256, (2, 6, 5, 3), dtype=np.uint8)
+    pixels = Pixels((6, 5, 3), size, 3, "float32", True, 0, 255, method)
+
+    found = fit_images(tf.constant(pictures), pixels)
+
+    expected = tf.image.resize(tf.cast(pictures, tf.float32), size, method)
+    assert found.numpy().tobytes() == expected.numpy().tobytes()
 
 
 def test_raw_grey_pixels_of_another_size_become_colour(tmp_path: Path) -> None:

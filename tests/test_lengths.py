@@ -181,6 +181,19 @@ def test_a_module_in_a_session_traces_its_preparation_once(tmp_path: Path) -> No
     assert bound.traces == 1
 
 
+def test_a_lone_large_text_is_not_copied_into_a_call_of_many(tmp_path: Path) -> None:
+    """The batch that it is in is halved until it is alone: 22, 11, 5, 1 and 1 before it, 3 after it, in calls of 32."""
+    module = save(
+        tmp_path / "m", lambda x: {"bytes": tf.strings.length(x)[:, None]}, tf.TensorSpec((None,), tf.string, "x")
+    )  # fmt: skip
+    texts = ["short"] * 40 + ["x" * (20 << 20)] + ["short"] * 3
+
+    summary = succeed("extract", *flags(tmp_path, module, pa.table({"x": texts})), "--batch-size=16384")
+
+    assert library.open(str(tmp_path / "out")).to_numpy("bytes")[:, 0].tolist() == [len(text) for text in texts]
+    assert Workload.of(summary).called == 6 * 32 + 2
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 def test_signatures_of_a_fixed_number_of_records(batch: int, tmp_path: Path) -> None:
     """All records of a length are gathered, so no more than one call of each length has padding."""

@@ -131,7 +131,7 @@ def test_default_batch_size(fed: int, result: int, expected: int) -> None:
     [
         (Load(4, 4, most=20_000), 16384, 16384),
         (Load(4, 4, most=100), 64, 64),
-        (Load(4, 4, most=1), 8, 8),
+        (Load(4, 4, most=1), 4, 4),
         (Load(4 << 20, 4, most=1), 4, 4),
         (Load(4 * 784, 8, most=30_000), 2048, 2048),
         (Load(110_000, 8), 32, 64),

@@ -149,8 +149,19 @@ def test_threads_of_the_program_stay_and_are_told_of(tmp_path: Path) -> None:
     assert "note      TensorFlow had been started before the job" in out
 
 
-def test_cores_are_those_this_process_may_use() -> None:
-    assert threads.cores() == len(os.sched_getaffinity(0))
+def test_cores_are_those_this_process_may_use(tmp_path: Path) -> None:
+    assert threads.cores(tmp_path) == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(("most", "wanted"), [("max", 2), ("100000", 1), ("50000", 1), ("150000", 2), ("900000", 2)])
+def test_a_container_may_have_the_time_of_fewer_cores(most: str, wanted: int, tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text(f"{most} 100000\n")
+    seen = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(seen)[:2])
+    try:
+        assert threads.cores(tmp_path) == min(wanted, len(seen))
+    finally:
+        os.sched_setaffinity(0, seen)
 
 
 def test_workers_in_processes_of_their_own(tmp_path: Path) -> None:

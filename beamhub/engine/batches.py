@@ -25,7 +25,7 @@ def batches(stretches: Iterable[Stretch], size: int, most_bytes: int = BATCH_BYT
             continue
         joined = waiting[0].join(waiting[1:]) if len(waiting) > 1 else stretch
         if rows <= size:
-            yield joined
+            yield from _pieces(joined, 2 * most_bytes)
             waiting, rows, held = [], 0, 0
             continue
         whole = rows - rows % size
@@ -36,3 +36,13 @@ def batches(stretches: Iterable[Stretch], size: int, most_bytes: int = BATCH_BYT
         rows, held = rest.rows, rest.nbytes if rest.rows else 0
     if rows:
         yield waiting[0].join(waiting[1:]) if len(waiting) > 1 else waiting[0]
+
+
+def _pieces(batch: Stretch, most_bytes: int) -> Iterator[Stretch]:
+    """A batch of which one stretch alone was far too large, in halves."""
+    if batch.rows < 2 or batch.nbytes <= most_bytes:
+        yield batch
+        return
+    half = batch.rows // 2
+    yield from _pieces(batch.cut(0, half), most_bytes)
+    yield from _pieces(batch.cut(half, batch.rows - half), most_bytes)

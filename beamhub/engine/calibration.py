@@ -5,6 +5,7 @@ Both change the last bits of every row, so they are chosen once, and written int
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Gathered, Rows
 from beamhub.engine.tablespec import Call
 from beamhub.engine.threads import cores
+from beamhub.errors import BeamhubError
 
 WORTH_SECONDS = 2.0
 """A corpus that takes less work than this is not worth measuring for."""
@@ -103,14 +105,18 @@ class Calibration:
         return self._rate(setting), time.monotonic() - begun
 
     def _rate(self, setting: Setting) -> float:
-        """Records a second; 0 where the module refuses the sample."""
+        """Records a second; 0 where the module refuses the sample, or breaks down."""
         call = setting.of(self.call)
         caller = self.bind(call)
         gathered = Gathered(call, self.sample)
         some = np.resize(self.rows, call.batch_size)
 
         def attempt() -> bool:
-            return not isinstance(caller.attempt(gathered.feeds, some, call.batch_size), Exception)
+            try:
+                return not isinstance(caller.attempt(gathered.feeds, some, call.batch_size), Exception)
+            except BeamhubError:
+                # It breaks down: there may be too little memory for calls of that size, or for several at a time.
+                return False
 
         # This call traces; the first of each thread, which allocates, is not timed either.
         if not attempt():
@@ -125,18 +131,23 @@ def _fastest(rates: dict[Setting, float]) -> Setting:
     return fastest if rates[fastest] > rates[first] * BETTER else first
 
 
-def measure(work: Callable[[], object], threads: int) -> float:
-    """Calls a second of `work` in so many threads at once, of which each has made one before."""
+def measure(work: Callable[[], bool], threads: int) -> float:
+    """Calls a second of `work` in so many threads at once, of which each has made one before; 0 where one call fails."""
     begin = threading.Barrier(threads)
 
     def repeat() -> float:
-        work()
+        with contextlib.ExitStack() as broken:
+            # Others would wait for this thread for ever.
+            broken.callback(begin.abort)
+            good = work()
+            broken.pop_all()
         begin.wait()
         calls, started = 0, time.monotonic()
-        while calls < _TRIAL_CALLS or time.monotonic() < started + _TRIAL_SECONDS:
-            work()
+        while good and (calls < _TRIAL_CALLS or time.monotonic() < started + _TRIAL_SECONDS):
+            good = work()
             calls += 1
-        return calls / (time.monotonic() - started)
+        return calls / (time.monotonic() - started) if good else 0.0
 
     with ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(lambda _: repeat(), range(threads)))
+        rates = list(pool.map(lambda _: repeat(), range(threads)))
+    return sum(rates) if all(rates) else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,6 +67,11 @@ class Gathered:
         )
         groups = np.split(good[np.argsort(group.ravel(), kind="stable")], np.cumsum(sizes)[:-1])
         return [groups[each] for each in np.argsort(first)]
+
+    @functools.cached_property
+    def text_bytes(self) -> int:
+        """Bytes of all strings that are fed."""
+        return sum(feed.text_bytes for feed in self.feeds)
 
     def length(self, group: Rows) -> int:
         """Values in each record of a group."""

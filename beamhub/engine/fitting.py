@@ -102,10 +102,12 @@ class Fitting:
         call = replace(call, frozen=self.job.variables == "frozen")
         if tried.sample is None:
             return call
-        records = self._about_records(tried.sample)
-        chosen = Calibration(
-            call, tried.sample, tried.rows, records, sizes, self._bound, self._can_freeze, rate
-        ).choose()
+        chosen = call.of_size(sizes[0])
+        if len(sizes) > 1 or self.job.variables is None:
+            records = self._about_records(tried.sample)
+            chosen = Calibration(
+                call, tried.sample, tried.rows, records, sizes, self._bound, self._can_freeze, rate
+            ).choose()
         # What was bound last is held.
         bound = self._bound(chosen).bound
         if not chosen.frozen:

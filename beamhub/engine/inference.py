@@ -11,6 +11,7 @@ import pyarrow as pa
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Failure, Gathered, Rows, slice_rows
 from beamhub.engine.sharing import Work, alone
+from beamhub.engine.sizing import MOST_CALL_BYTES
 from beamhub.engine.stages import Stages
 from beamhub.errors import RecordError
 from beamhub.tasks.base import Outputs, Task
@@ -71,7 +72,11 @@ class Inference:
         for rows in gathered.groups():
             start = 0
             while start < len(rows):
-                size = self.caller.call.next_size(len(rows) - start)
+                left = len(rows) - start
+                size = self.caller.call.next_size(left)
+                if size > left and gathered.text_bytes * size > left * MOST_CALL_BYTES:
+                    # Few and large, and the call would be filled up with copies of them.
+                    size = self.caller.call.probes[-1]
                 calls.append((rows[start : start + size], size))
                 start += size
         return calls

@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 from beamhub.corpus.format import Stretch
-from beamhub.engine.budget import Budget
+from beamhub.engine.batches import BATCH_BYTES
+from beamhub.engine.budget import BYTES, Budget
 from beamhub.engine.caller import Caller
 from beamhub.engine.inference import Inference
 from beamhub.engine.sharing import alone, with_free_threads
@@ -39,7 +40,8 @@ class ComputePool:
         self.inference = inference
         self.executor = executor
         self.stages = inference.stages
-        self._budget = Budget(2 * threads + 2)
+        # However many threads there are, each has a batch, and the next one.
+        self._budget = Budget(2 * threads + 2, max(BYTES, 2 * threads * BATCH_BYTES))
         self._taking = threading.Lock()
         self._traces = 0
 

@@ -65,7 +65,7 @@ class Load:
         by_memory = min(fed // max(self.fed, 1), RESULT_BYTES // max(self.result, 1))
         # More would not be read for one batch.
         by_reading = max(LEAST_BATCH, BATCH_BYTES // max(self.read, 1))
-        by_time = LARGEST_BATCH if self.most is None else max(LEAST_BATCH, self.most)
+        by_time = LARGEST_BATCH if self.most is None else max(SMALLEST_BATCH, self.most)
         return min(by_memory, by_reading, by_time, LARGEST_BATCH)
 
 

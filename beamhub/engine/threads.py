@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 
 from beamhub.importing import switch_onednn_on
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use: a container may have the time of fewer than it sees.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html, `cpu.max`: microseconds in each period of so many.
+    """
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        most, period = (group / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        # Not Linux, the root's own group, or the older kind of groups.
+        return seen
+    return seen if most == "max" else max(1, min(seen, math.ceil(int(most) / int(period))))
 
 
 def configure_tensorflow(callers: int) -> bool:

@@ -159,10 +159,13 @@ def fit_images(images: Any, pixels: Pixels) -> Any:
 def _resize(images: Any, pixels: Pixels) -> Any:
     import tensorflow as tf
 
-    images = tf.cast(images, tf.float32)
+    if images.dtype != tf.uint8:
+        images = tf.cast(images, tf.float32)
     if pixels.size is None or images.shape[1:3] == pixels.size:
-        return images
+        return tf.cast(images, tf.float32)
+    # Cast when it is small: a photograph of 100 million pixels takes 1.2 GB in float32. The values are the same.
+    resized = tf.cast(tf.image.resize(images, pixels.size, pixels.method), tf.float32)
     if images.shape[1] is None:
         # An image that has the size already is left as it is by every method: resizing to the same size is the identity.
-        return tf.ensure_shape(tf.image.resize(images, pixels.size, pixels.method), (1, *pixels.size, pixels.channels))
-    return tf.image.resize(images, pixels.size, pixels.method)
+        return tf.ensure_shape(resized, (1, *pixels.size, pixels.channels))
+    return resized
