@@ -49,6 +49,13 @@ class Search:
                 # Only so far ahead: where all are alike, the best of a few runs would lead on and on.
                 here = best
                 continue
+            beside = near(here, not given.workload.has_table)
+            unknown = self._unknown(given, near(best, not given.workload.has_table)) if best in beside else []
+            if unknown:
+                # One step more: it may be faster still.
+                if not self._run(given, [best, *unknown]):
+                    return None
+                continue
             # It is ahead a second time of those that were close.
             close = self._close(given, best)
             if not close:

@@ -27,6 +27,9 @@ def test_page_shows_ratios_targets_and_costs(tmp_path: Path) -> None:
     record(results, "beamhub-threads", dict.fromkeys(range(5), 80.0))
     record(results, "runinference-plain", dict.fromkeys(range(5), rows))
     record(results, "spark", dict.fromkeys(range(5), spark))
+    record(results, "runinference", dict.fromkeys(range(5), 20.0))
+    record(results, "runinference-tables", dict.fromkeys(range(5), 70.0))
+    record(results, "ray", dict.fromkeys(range(5), 60.0))
     results.add(TEXT, "beamhub", checked=1234)
 
     text = page.section({TEXT: results})
@@ -36,9 +39,28 @@ def test_page_shows_ratios_targets_and_costs(tmp_path: Path) -> None:
     assert shares[5] == "0.80 (0.80-0.80), 0.85 **missed**"
     assert cells(text, "Spark, mapInArrow", "1.2")[2:] == ["Spark, mapInArrow", "1.12 (1.12-1.12)", "1.2", "**missed**"]
     assert cells(text, "Beam RunInference, as documented", "| 30 |")[3:] == ["45.00 (45.00-45.00)", "30", "met"]
+    assert cells(text, "the same, well set up", "4.50")[3:] == ["4.50 (4.50-4.50)"]
     assert cells(text, "beamhub, one process", "| 5 |")[3:] == ["1.5, 1.5 met", "3", "90", "90", "5"]
     assert "1 outputs (1,234 rows)" in text
     assert "two cores; Python 3.11, numpy 2; code abc" in text
+
+
+def test_ahead_of_the_best_peer_is_only_who_was_measured_beside_all(tmp_path: Path) -> None:
+    """Each five times."""
+    results = Results(tmp_path / "results.jsonl", HERE)
+    for name, count in {
+        LIMIT: 5,
+        "beamhub": 5,
+        "spark": 5,
+        "runinference-plain": 5,
+        "runinference": 5,
+        "ray": 4,
+    }.items():
+        record(results, name, dict.fromkeys(range(count), 50.0))
+
+    text = page.section({TEXT: results})
+
+    assert cells(text, "not measured")[5] == "**not measured: runinference-tables, ray**"
 
 
 def test_page_tells_which_row_was_measured_on_which_machine(tmp_path: Path) -> None:

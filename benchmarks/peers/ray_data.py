@@ -1,12 +1,14 @@
 """Ray Data: `map_batches` with a pool of actors, one for each core, each holding the module.
 
 A batch goes to one actor, so on images, where one file would fit into a batch of 8,192, batches are of 64 rows.
-TFRecord is read by `read_tfrecords`, Ray's own reader, into columns.
+Ray's own reader, `read_tfrecords`, makes a table of every record of TFRecord: so an actor is given file names and reads them as
+the limit does. What is written is plain, as the limit writes it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -32,6 +34,24 @@ class Embed:
         return table(rows.column("id"), self.model.of_column(column.chunk(0)))
 
 
+class EmbedFiles:
+    """The same, given names of TFRecord files."""
+
+    def __init__(self, job: Job, batch: int) -> None:
+        from benchmarks.peers.model import Model
+
+        self.batch = batch
+        self.model = Model(job)
+
+    def __call__(self, files: Any) -> Iterator[Any]:
+        from benchmarks.limit import tfrecord_batches
+        from benchmarks.peers.model import table
+
+        for file in files.column("file").to_pylist():
+            for _, records in tfrecord_batches(file, self.batch):
+                yield table(*self.model.of_records(records))
+
+
 def run(job: Job, batch: int, blocks: int | None) -> None:
     # An actor holds its core for good: with no slot beside them nothing would be left to read, and the job stand still.
     # Ray's own share for objects, but of all memory: it would go by what is free, which a ballast holds.
@@ -47,20 +67,14 @@ def run(job: Job, batch: int, blocks: int | None) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     files = list(job.files)
+    each = {"batch_format": "pyarrow", "zero_copy_batch": True, "num_cpus": 1, "concurrency": CORES}
     if job.parquet:
         data = ray.data.read_parquet(files, columns=["id", job.column], override_num_blocks=blocks)
+        data = data.map_batches(Embed, fn_constructor_args=(job,), batch_size=batch, **each)
     else:
-        data = ray.data.read_tfrecords(files, override_num_blocks=blocks)
-    data = data.map_batches(
-        Embed,
-        fn_constructor_args=(job,),
-        batch_size=batch,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        num_cpus=1,
-        concurrency=CORES,
-    )
-    data.write_parquet(str(job.out))
+        data = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files))
+        data = data.map_batches(EmbedFiles, fn_constructor_args=(job, batch), batch_size=1, **each)
+    data.write_parquet(str(job.out), use_dictionary=False, write_statistics=False, compression="none")
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ Settings, on `FnApiRunner`:
 - Batches are of one size, and large: `BatchElements` left to itself looks for a size, and TensorFlow traces each. Text in
   batches of 1,024: 71,000 rows per CPU-second.
 - Files are read as tables and taken apart, which is what `ReadFromParquet` does; vectors are gathered to tables again,
-  since `WriteToParquet` would turn each into a Python list of floats.
-- `--tables` is for who knows that elements are what costs: a table (for TFRecord, a list of records) is an element.
-  Text: 300,000 rows per CPU-second.
+  since `WriteToParquet` would turn each into a Python list of floats, and written as the limit writes them.
+- `--tables` is for who knows that elements are what costs: a table is an element; for TFRecord it is a list of records, which a
+  worker reads from a file as the limit does.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.io.parquetio import WriteToParquetBatched
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from benchmarks.peers.job import CORES, Job, handed_over, job, parser
-from benchmarks.peers.model import Model, schema, table
+from benchmarks.peers.model import Model, table
+from benchmarks.peers.writing import WriteTables
 
 
 class Rows(ModelHandler[Any, Any, Model]):
@@ -89,6 +89,12 @@ def gathered(rows: Sequence[tuple[int, Any]]) -> Any:
     return table(pa.array(ids), np.stack(vectors))
 
 
+def lists_of_records(file: str, batch: int) -> Iterable[list[bytes]]:
+    from benchmarks.limit import tfrecord_batches
+
+    return (records for _, records in tfrecord_batches(file, batch))
+
+
 def run(job: Job, mode: str, workers: int, batch: int, tables: bool) -> None:
     flags = [f"--direct_running_mode={mode}", f"--direct_num_workers={workers}", "--no_pipeline_type_check"]
     threads = workers if mode == "multi_threading" else 1
@@ -98,17 +104,17 @@ def run(job: Job, mode: str, workers: int, batch: int, tables: bool) -> None:
             rows = files | beam.io.parquetio.ReadAllFromParquetBatched(columns=["id", job.column])
             if not tables:
                 rows |= beam.FlatMap(pairs, job.column)
+        elif tables:
+            rows = files | beam.Reshuffle() | beam.FlatMap(lists_of_records, batch)
         else:
             rows = files | beam.io.ReadAllFromTFRecord()
-            if tables:
-                rows |= beam.BatchElements(min_batch_size=batch, max_batch_size=batch)
         if tables:
             found = rows | RunInference(Batches(job, threads))
         else:
             found = rows | RunInference(Rows(job, threads, batch))
             found |= "Gather" >> beam.BatchElements(min_batch_size=4096, max_batch_size=4096)
             found |= beam.Map(gathered)
-        found | WriteToParquetBatched(str(job.out / "part"), schema(job.name), file_name_suffix=".parquet")
+        found | beam.ParDo(WriteTables(job.out))
 
 
 def main() -> None:

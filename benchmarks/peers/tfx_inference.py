@@ -14,14 +14,14 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.parquetio import WriteToParquetBatched
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from tfx_bsl.public.beam import RunInference
 from tfx_bsl.public.proto import model_spec_pb2
 
 from benchmarks.peers.job import CORES, Job, job, parser
-from benchmarks.peers.model import schema, table
+from benchmarks.peers.model import table
+from benchmarks.peers.writing import WriteTables
 
 
 def gathered(logs: list[Any]) -> Any:
@@ -55,7 +55,7 @@ def run(job: Job, mode: str, workers: int, batch: int) -> None:
             | "Gather" >> beam.BatchElements(min_batch_size=4096, max_batch_size=4096)
             | beam.Map(gathered)
         )
-        found | WriteToParquetBatched(str(job.out / "part"), schema(job.name), file_name_suffix=".parquet")
+        found | beam.ParDo(WriteTables(job.out))
 
 
 def main() -> None:
