@@ -6,16 +6,19 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-BENCHED := .venv/.bench
+BENCHED := .venv-bench/.bench
 PEERS ?= bench-peers
 BENCH ?=
 
 .PHONY: demo test test-long check bench bench-short format clean
 
-$(INSTALLED): pyproject.toml setup.py constraints.txt
+$(INSTALLED): EXTRAS := demo,test,check
+# Without scikit-learn, which TensorFlow's Keras imports where it is there: beamhub's users need not have it.
+$(BENCHED): EXTRAS := bench
+$(INSTALLED) $(BENCHED): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("beamhub wants Python 3.11 or newer, this is " + sys.version.split()[0] + ": set PYTHON=...") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,test,check]'
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
 demo: $(INSTALLED)
@@ -32,20 +35,20 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(BENCHED) $(BENCHED)-peers: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(@F:.%=%)]'
+$(BENCHED)-peers: $(BENCHED)
+	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[bench-peers]'
 	@touch $@
 
-bench: $(BENCHED) $(PEERS:%=.venv/.%)
-	$(BIN)/python -m benchmarks $(BENCH)
-	$(BIN)/python -m benchmarks.page
+bench: $(BENCHED) $(PEERS:%=.venv-bench/.%)
+	.venv-bench/bin/python -m benchmarks $(BENCH)
+	.venv-bench/bin/python -m benchmarks.page
 
 bench-short: $(BENCHED)
-	@$(BIN)/python -m benchmarks --short --repeats 3 --minutes 6.5
+	@.venv-bench/bin/python -m benchmarks --short --repeats 3 --minutes 6.5
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from beamhub.startup import keep_imported
+
 
 def import_tensorflow() -> None:
     """Imports TensorFlow; what it writes on standard error is shown only if that fails.
@@ -21,6 +23,7 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _held_back():
         importlib.import_module("tensorflow")
+    keep_imported()
 
 
 def switch_onednn_on() -> None:

@@ -21,9 +21,9 @@ from beamhub.engine.worklist import RunPapers, commit_run, new_run_id, read_outc
 from beamhub.errors import BeamhubError, TableError
 from beamhub.features.lineage import write_once
 from beamhub.importing import import_tensorflow
-from beamhub.runners import compute_threads, dealt, make_options, run_pipeline
+from beamhub.runners import dealt, make_options, processes_a_machine, run_pipeline
 from beamhub.spec import Job
-from beamhub.startup import collection_paused
+from beamhub.startup import collection_paused, drop_garbage
 
 PINS = ("apache-beam", "numpy", "pyarrow", "tensorflow", "tfx-bsl")
 """Packages whose versions can change the bytes of a table."""
@@ -44,6 +44,7 @@ def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
         # Without flags of Beam's this process does the work, and Beam is not imported.
         options = make_options(beam_arguments) if beam_arguments else None
         plan = make_plan(job)
+        drop_garbage()
     for warning in plan.corpus.warnings:
         print(f"beamhub: warning: {warning}", file=sys.stderr)
     if job.limit is not None:
@@ -70,7 +71,7 @@ def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
         elif options is None:
             counters = run_alone(plan.spec, plan.paths.out, run, worklists, progress)
         else:
-            table = ComputeTable(plan.spec, plan.paths.out, run, compute_threads(options), progress)
+            table = ComputeTable(plan.spec, plan.paths.out, run, processes_a_machine(options), progress)
             counters = run_pipeline(options, table, worklists)
     return report.finished(plan, read_outcome(plan.paths, run), time.monotonic() - started, counters)
 

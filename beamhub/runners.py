@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from beamhub.engine.threads import cores
 from beamhub.errors import EndedEarlyError, UsageError
 from beamhub.modules.reason import reason
 from beamhub.spec import nearest
@@ -63,16 +62,18 @@ def make_options(arguments: Sequence[str]) -> Any:
     return options
 
 
-def compute_threads(options: Any) -> int | None:
-    """Compute threads for each worker process: on this machine, processes share the cores; elsewhere, all of a worker's."""
-    from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+def processes_a_machine(options: Any) -> int:
+    """Worker processes that share the cores of a machine; 0: one for each core."""
+    from apache_beam.options.pipeline_options import DebugOptions, DirectOptions, PortableOptions, StandardOptions
 
-    if not str(options.view_as(StandardOptions).runner).rpartition(".")[2].endswith(LOCAL):
-        return None
-    direct = options.view_as(DirectOptions)
-    if direct.direct_running_mode != "multi_processing":
-        return cores()
-    return max(1, cores() // max(1, direct.direct_num_workers or cores()))
+    runner = str(options.view_as(StandardOptions).runner).rpartition(".")[2]
+    if runner.endswith(LOCAL):
+        direct = options.view_as(DirectOptions)
+        return 1 if direct.direct_running_mode != "multi_processing" else int(direct.direct_num_workers)
+    if runner == "DataflowRunner":
+        # It starts one for each core, unless it is told not to.
+        return int(bool(options.view_as(DebugOptions).lookup_experiment("no_use_multiple_sdk_containers", False)))
+    return int(options.view_as(PortableOptions).sdk_worker_parallelism)
 
 
 def dealt(options: Any) -> int | None:

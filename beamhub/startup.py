@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import os
 import sys
@@ -17,6 +18,7 @@ from typing import NoReturn
 import pyarrow as pa
 
 _starting = True
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 @contextlib.contextmanager
@@ -33,6 +35,24 @@ def collection_paused() -> Iterator[None]:
         if _starting:
             gc.freeze()
         gc.enable()
+
+
+def keep_imported() -> None:
+    """What is there now is not looked at again, where collection is paused: `drop_garbage` need not."""
+    if not gc.isenabled():
+        gc.freeze()
+
+
+def drop_garbage() -> None:
+    """Collects what was made since `keep_imported` and is not used: graphs of trials, whose objects refer to each other."""
+    gc.collect()
+    return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Gives free memory back to the system, where the C library can (glibc): 5 ms."""
+    if _trim is not None:
+        _trim(0)
 
 
 def started() -> None:

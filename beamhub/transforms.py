@@ -16,6 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
+from beamhub.engine.threads import cores
 from beamhub.engine.worker import Worker
 from beamhub.engine.worklist import commit_run, read_again, read_worklist
 from beamhub.features.ledger import ShardResult
@@ -28,18 +29,19 @@ class ComputeShards(beam.DoFn):
     """Computes shards. Results go to the ledger; a failed shard is a result, not an exception.
 
     The spec travels as JSON, for it is small, and reads the same in every worker. `progress` is the folder of the reports
-    where a launcher watches.
+    where a launcher watches. `processes` like this one share a machine's cores; 0: one for each core.
     """
 
-    def __init__(self, spec: dict[str, Any], out: str, threads: int | None, progress: str | None) -> None:
+    def __init__(self, spec: dict[str, Any], out: str, processes: int, progress: str | None) -> None:
         self._spec_json = spec
         self._out = out
-        self._threads = threads
+        self._processes = processes
         self._progress = progress
 
     def setup(self) -> None:
         """Reads the spec."""
-        self._worker = Worker(TableSpec.from_json(self._spec_json), self._out, self._threads, self._progress)
+        spec, threads = TableSpec.from_json(self._spec_json), max(1, cores() // (self._processes or cores()))
+        self._worker = Worker(spec, self._out, threads, self._progress)
 
     def start_bundle(self) -> None:
         """What a bundle has finished is in the ledger when Beam takes it as done."""
@@ -57,6 +59,10 @@ class ComputeShards(beam.DoFn):
         window = GlobalWindow()
         for result in last:
             yield WindowedValue(result, window.max_timestamp(), [window])
+
+    def teardown(self) -> None:
+        """Keeps what was finished of a bundle that was broken off."""
+        self._worker.close()
 
 
 class ReadAgain(beam.DoFn):
@@ -89,15 +95,13 @@ class CommitRun(beam.DoFn):
 class ComputeTable(beam.PTransform):
     """From paths of worklist files to one element, after the commit: the number of shards, those done again counted twice."""
 
-    def __init__(
-        self, spec: TableSpec, out: str, run: str, threads: int | None = None, progress: str | None = None
-    ) -> None:
-        """`threads` and `progress`: see `ComputeShards`."""
+    def __init__(self, spec: TableSpec, out: str, run: str, processes: int = 1, progress: str | None = None) -> None:
+        """`processes` and `progress`: see `ComputeShards`."""
         super().__init__()
         self._spec = spec
         self._out = out
         self._run = run
-        self._threads = threads
+        self._processes = processes
         self._progress = progress
 
     def expand(self, worklists: Any) -> Any:
@@ -112,7 +116,7 @@ class ComputeTable(beam.PTransform):
 
     def _compute(self) -> Any:
         """From shards to a 1 for each that is computed."""
-        return _Compute(ComputeShards(self._spec.to_json(), self._out, self._threads, self._progress))
+        return _Compute(ComputeShards(self._spec.to_json(), self._out, self._processes, self._progress))
 
 
 class _Compute(beam.PTransform):

@@ -1,12 +1,12 @@
 """What a run costs over a million shards: planning, committing, finding nothing to do, committing 1 % anew; seconds of the
 clock and of the processor, and peak memory, each with all that the process imports.
 
-    python -m benchmarks.million [--ranges R] [--results N] [SHARDS]
+    python -m benchmarks.million [--ranges R] [SHARDS]
 
 The listing is simulated, for a million files are no part of what is measured: the corpus, and the data files that the shards'
-results speak of, are names only; each file is one shard, or R ranges. Ledger, manifest and run papers are real files; a ledger
-file has N results: a worker writes what 10 seconds have given, which are few where shards are large. Each step has a process of
-its own, and imports what the command would. Exit status 1 where a step takes more than 60 seconds or 1 GB.
+results speak of, are names only; each file is one shard, or R ranges. Ledger, manifest and run papers are real files. Each
+step has a process of its own, and imports what the command would. Exit status 1 where a step takes more than 60 seconds or
+1 GB.
 """
 
 from __future__ import annotations
@@ -108,10 +108,10 @@ def plan(folder: Path, listing: Listing, run: str) -> str:
     return f"{len(found.todo):,} shards to do in {len(worklists)} worklists"
 
 
-def finish(folder: Path, run: str, ranges: int, results: int) -> str:
+def finish(folder: Path, run: str, ranges: int) -> str:
     """What workers would have written: the ledger, the names of the data files, and one such file, for the type of the keys."""
     paths = paths_of(folder)
-    with LedgerWriter(paths, most=results, age=1e9) as ledger, (folder / f"names-{run}.txt").open("w") as names:
+    with LedgerWriter(paths, age=1e9) as ledger, (folder / f"names-{run}.txt").open("w") as names:
         for worklist in sorted(Path(paths.runs, run).glob("worklist-*")):
             for item in read_worklist(str(worklist)):
                 result = result_of(paths, item, ranges)
@@ -148,12 +148,12 @@ def paths_of(folder: Path) -> VersionPaths:
     return VersionPaths(f"{folder}/out", next((folder / "out").glob("v=*")).name.removeprefix("v="))
 
 
-def step(name: str, folder: Path, files: int, ranges: int, results: int, started: float) -> bool:
+def step(name: str, folder: Path, files: int, ranges: int, started: float) -> bool:
     """Whether it stays within the bounds."""
     run = "2" if name in ("changed", "finish-changed", "commit-changed") else "1"
     listing = Listing(folder, files, ranges, changed=run == "2")
     if name.startswith("finish"):
-        said = finish(folder, run, ranges, results)
+        said = finish(folder, run, ranges)
     elif name.startswith("commit"):
         said = commit(folder, run)
     else:
@@ -175,13 +175,12 @@ def main() -> None:
     parse = argparse.ArgumentParser(prog="python -m benchmarks.million", description=__doc__.partition("\n")[0])
     parse.add_argument("shards", nargs="?", type=int, default=1_000_000)
     parse.add_argument("--ranges", type=int, default=1, help="shards that a file comes in")
-    parse.add_argument("--results", type=int, default=200, help="in a ledger file")
     parse.add_argument("--step", nargs=3, metavar=("NAME", "FOLDER", "STARTED"), help=argparse.SUPPRESS)
     args = parse.parse_args()
     files = args.shards // args.ranges
     if args.step:
         name, folder, started = args.step
-        sys.exit(not step(name, Path(folder), files, args.ranges, args.results, float(started)))
+        sys.exit(not step(name, Path(folder), files, args.ranges, float(started)))
     print(f"{args.shards:,} shards in {files:,} files")
     with tempfile.TemporaryDirectory() as folder:
         # In a process of its own: what a child is charged with begins with its parent's memory.
@@ -189,8 +188,7 @@ def main() -> None:
             pool.submit(make_module, Path(folder)).result()
         over = []
         for name in STEPS:
-            given = [str(args.shards), "--ranges", str(args.ranges), "--results", str(args.results)]
-            line = [*given, "--step", name, folder, str(time.time())]
+            line = [str(args.shards), "--ranges", str(args.ranges), "--step", name, folder, str(time.time())]
             if subprocess.run([sys.executable, "-m", "benchmarks.million", *line]).returncode:
                 over.append(name)
     if over:

@@ -65,6 +65,35 @@ def test_ledger_is_written_when_the_oldest_result_is_old(tmp_path: Path) -> None
     assert len(ledger_files(paths)) == 1
 
 
+def test_shards_of_a_minute_each_do_not_make_a_ledger_file_each(tmp_path: Path) -> None:
+    paths = VersionPaths(str(tmp_path), VERSION)
+    now = [0.0]
+    writer = LedgerWriter(paths, most=200, clock=lambda: now[0])
+
+    for shard in range(500):
+        writer.add(done(shard))
+        writer.flush()
+        now[0] += 60
+
+    found = Ledger.read(str(path) for path in Path(paths.ledger).iterdir())
+    assert sorted(found.files.values()) == [100, 200, 200]
+    assert sorted(found.table["shard"].to_pylist()) == sorted(done(shard).shard for shard in range(500))
+
+
+def test_one_ledger_file_is_not_written_twice_in_a_second(tmp_path: Path) -> None:
+    paths = VersionPaths(str(tmp_path), VERSION)
+    now = [0.0]
+    writer = LedgerWriter(paths, clock=lambda: now[0])
+
+    for shard, moment in enumerate((0.0, 0.9, 2.0)):
+        now[0] = moment
+        writer.add(done(shard))
+        writer.flush()
+
+    found = Ledger.read(str(path) for path in Path(paths.ledger).iterdir())
+    assert sorted(found.files.values()) == [1, 2]
+
+
 def test_ledger_prefers_a_done_result_with_the_token(tmp_path: Path) -> None:
     paths = VersionPaths(str(tmp_path), VERSION)
     failed = ShardResult(done().shard, "a", 0, -1, "t1", "failed", reason="once")

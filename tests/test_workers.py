@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -16,7 +17,14 @@ import tensorflow as tf
 
 import beamhub as library
 import beamhub.modules.load as loading
+from beamhub import transforms
 from beamhub.engine import threads
+from beamhub.engine.planning import Plan, make_plan
+from beamhub.engine.worklist import RunPapers, read_worklist
+from beamhub.features.ledger import Ledger
+from beamhub.features.lineage import write_once
+from beamhub.runners import make_options, processes_a_machine
+from beamhub.spec import EmbedJob
 from tests.jobs import start, succeed, tensor_column
 
 
@@ -190,3 +198,56 @@ def test_onednn_is_on_whatever_the_processor_unless_the_user_wants_it_off(given:
     ).stdout
 
     assert out.splitlines()[-1] == wanted
+
+
+@pytest.mark.parametrize(
+    ("flags", "processes"),
+    [
+        (["--runner=FnApiRunner"], 1),
+        (["--runner=FnApiRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"], 2),
+        (["--runner=FnApiRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=0"], 0),
+        (["--runner=DataflowRunner"], 0),
+        (["--runner=DataflowRunner", "--experiments=no_use_multiple_sdk_containers"], 1),
+        (["--runner=FlinkRunner"], 1),
+        (["--runner=FlinkRunner", "--sdk_worker_parallelism=4"], 4),
+        (["--runner=FlinkRunner", "--sdk_worker_parallelism=0"], 0),
+    ],
+)
+def test_processes_that_share_a_machine_are_known_whatever_the_runner(flags: list[str], processes: int) -> None:
+    """Where each had a thread for every core of the machine, there would be as many times too many."""
+    assert processes_a_machine(make_options(flags)) == processes
+
+
+@pytest.mark.parametrize(("processes", "expected"), [(1, 8), (3, 2), (0, 1), (20, 1)])
+def test_processes_share_the_cores(
+    processes: int, expected: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(transforms, "cores", lambda: 8)
+    seen: list[int] = []
+    monkeypatch.setattr(transforms, "Worker", lambda spec, out, threads, progress: seen.append(threads))
+
+    transforms.ComputeShards(planned(tmp_path).spec.to_json(), str(tmp_path), processes, None).setup()
+
+    assert seen == [expected]
+
+
+def test_what_was_finished_of_a_bundle_that_is_broken_off_is_kept(tmp_path: Path) -> None:
+    """Beam tears a DoFn down where `process` raises, and does not finish its bundle."""
+    plan = planned(tmp_path)
+    write_once(plan.paths.spec, plan.spec.to_json())
+    (worklist,) = RunPapers(plan.paths, "run").write(plan.todo, plan.changes, {})
+    compute = transforms.ComputeShards(plan.spec.to_json(), plan.paths.out, 1, None)
+    compute.setup()
+    compute.start_bundle()
+    items = itertools.cycle(read_worklist(worklist))
+    finished = next(filter(None, (list(compute.process(item)) for item in items)))
+
+    compute.teardown()
+
+    ledger = Ledger.read(str(path) for path in Path(plan.paths.ledger).glob("*"))
+    assert list(ledger.results()) == finished
+
+
+def planned(folder: Path) -> Plan:
+    module, corpus = map(str, write_job(folder, 6)[1::2])
+    return make_plan(EmbedJob(module=module, corpus=corpus, out=str(folder / "out")))

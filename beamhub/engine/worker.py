@@ -38,6 +38,8 @@ class Worker:
         self._spec = spec
         self._paths = VersionPaths(out, spec.version)
         self._threads = threads
+        self._ledger = LedgerWriter(self._paths)
+        self._bundle = contextlib.ExitStack()
         self._reporter = acquire_reporter(progress) if progress is not None else None
         self._pool: ComputePool | None = None
         self._broken = ""
@@ -45,7 +47,6 @@ class Worker:
 
     def begin(self) -> None:
         """Begins a bundle."""
-        self._ledger = LedgerWriter(self._paths)
         self._bundle = contextlib.ExitStack()
         # Last, and also where an error ends the bundle.
         self._bundle.callback(self._ledger.flush)
@@ -83,6 +84,12 @@ class Worker:
         if self._pool is not None:
             self._counts.update(self._pool.take_figures())
         return last
+
+    def close(self) -> None:
+        """Where a bundle was broken off: waits for what it had handed in, and writes down what it had finished."""
+        # Whoever broke it off tells why; a full disk is a cause of that, not another one.
+        with contextlib.suppress(OSError):
+            self._bundle.close()
 
     def take_counts(self) -> dict[str, int]:
         """Counts since they were last taken: of records, bytes, shards by outcome, and the pool's figures."""

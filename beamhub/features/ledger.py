@@ -1,7 +1,7 @@
 """What became of each shard: results, and the ledger that workers leave them in.
 
-A ledger file is an Arrow IPC file with many results. Files are only ever added, under names of their own, so
-workers need no lock; a commit deletes those whose results the manifest holds.
+A ledger file is an Arrow IPC file with many results. Each is of one writer, so workers need no lock; a commit deletes those
+whose results the manifest holds. A result that a writer adds to a file just then is lost as one whose worker died is.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ Outcome = Literal["done", "failed", "stale"]
 READERS = 16
 """Threads that fetch small files: what bounds them is latency."""
 _GATHERED = 100
+REST = 1.0
+"""Seconds between two writes of one file: object stores refuse more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +239,12 @@ class Ledger:
 
 
 class LedgerWriter:
-    """Gathers a worker's results and writes them as ledger files, `most` at a time or when the oldest is
-    `age` seconds old.
+    """Gathers a worker's results and writes them as ledger files of `most`; the last one is replaced by a longer one when the
+    oldest result that waits is `age` seconds old.
 
-    A result that is lost with its worker costs the next run a look into a data file's footer, so a few may
-    wait; one bundle ends with `flush`. Not for several threads: each has its own. As a context manager it
-    flushes at the end.
+    So there are few files, however long a shard takes: a commit opens each. A result that is lost with its worker costs the
+    next run a look into a data file's footer, so a few may wait; one bundle ends with `flush`. Not for several threads: each
+    has its own. As a context manager it flushes at the end.
     """
 
     def __init__(
@@ -258,7 +260,9 @@ class LedgerWriter:
         self._age = age
         self._clock = clock
         self._name = uuid.uuid4().hex
-        self._written = 0
+        self._number = 0
+        self._written: list[ShardResult] = []
+        self._written_at = 0.0
         self._waiting: list[ShardResult] = []
         self._oldest = 0.0
 
@@ -267,7 +271,7 @@ class LedgerWriter:
         if not self._waiting:
             self._oldest = self._clock()
         self._waiting.append(result)
-        if len(self._waiting) >= self._most or self._clock() - self._oldest >= self._age:
+        if len(self._written) + len(self._waiting) >= self._most or self._clock() - self._oldest >= self._age:
             self.flush()
 
     def flush(self) -> None:
@@ -275,10 +279,19 @@ class LedgerWriter:
         if not self._waiting:
             return
         step("ledger")
-        path = storage.join(self._paths.ledger, f"{self._name}-{self._written}.arrow")
-        storage.write_bytes(path, encode_table(results_to_table(self._waiting)))
-        self._written += 1
+        if self._written and self._clock() - self._written_at < REST:
+            self._begin_file()
+        together = [*self._written, *self._waiting]
+        path = storage.join(self._paths.ledger, f"{self._name}-{self._number}.arrow")
+        storage.write_bytes(path, encode_table(results_to_table(together)))
         self._waiting.clear()
+        self._written, self._written_at = together, self._clock()
+        if len(together) >= self._most:
+            self._begin_file()
+
+    def _begin_file(self) -> None:
+        self._number += 1
+        self._written = []
 
     def __enter__(self) -> Self:
         """Itself."""
