@@ -116,13 +116,15 @@ def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> Non
         (32, 8, 16384),
         (400_000, 8, 8),
         (4_000_000, 8, 4),
+        (100_000_000, 8, 2),
         (32, 3 << 20, 4),
         (32, 1 << 20, 16),
         (32, 1 << 30, 4),
     ],
 )
 def test_default_batch_size(fed: int, result: int, expected: int) -> None:
-    """4 MiB of input, or 8 records in 16 MiB; 16 MiB of outputs; a power of two from 4 to 16,384."""
+    """4 MiB of input, or 8 records in 16 MiB; 16 MiB of outputs; a power of two from 4 to 16,384; 2 of
+    large ones."""
     assert Load(fed, result).default == expected
 
 

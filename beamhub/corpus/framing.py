@@ -37,6 +37,8 @@ FRAME_BYTES = HEADER_BYTES + _FOOTER_BYTES
 """What a frame takes beside its data."""
 
 _BLOCK = 1 << 20
+_LARGE_BUFFER = 4 << 20
+"""What is cut of a buffer is let go at once where it is more: one long record filled it."""
 
 _LARGEST_VIEWED = (1 << 31) - 1
 _LONGEST_INLINE = 12
@@ -198,6 +200,8 @@ class FrameReader:
             limit = max(limit, start + needed)
             if needed and not self._fill(needed):
                 break
+        if self._position > _LARGE_BUFFER:
+            self._drop()
         return Frames(records, np.concatenate(offsets)) if records else None
 
     def _is_past(self, offset: int) -> bool:
@@ -262,12 +266,17 @@ class FrameReader:
         words: npt.NDArray[np.uint32] = quads.view("<u4").ravel()
         return words
 
-    def _fill(self, needed: int) -> bool:
-        """Reads until the next record is in the buffer; False at the end of the file."""
-        parts = [self._buffer[self._position :]]
-        have = len(parts[0])
+    def _drop(self) -> None:
+        """Lets go of what is cut."""
+        self._buffer = self._buffer[self._position :]
         self._base += self._position
         self._position = 0
+
+    def _fill(self, needed: int) -> bool:
+        """Reads until the next record is in the buffer; False at the end of the file."""
+        self._drop()
+        parts = [self._buffer]
+        have = len(self._buffer)
         while have < needed:
             block = self.stream.read(_BLOCK)
             if not block:

@@ -29,9 +29,18 @@ class Strings:
         array: npt.NDArray[np.object_] = self._tensor.numpy()
         return array
 
+    @functools.cached_property
+    def nbytes(self) -> int:
+        """Bytes of all."""
+        import tensorflow as tf
+
+        return int(tf.strings.length(self._tensor).numpy().sum(dtype=np.int64))
+
     def take(self, rows: npt.NDArray[np.int64]) -> Any:
-        """Some of them: the tensor itself for all of them in order, else an array of `bytes`."""
-        return self._tensor if np.array_equal(rows, np.arange(len(self))) else self.array[rows]
+        """A tensor of some of them: this one for all in order. Never by way of objects, which would be a copy more."""
+        import tensorflow as tf
+
+        return self._tensor if np.array_equal(rows, np.arange(len(self))) else tf.gather(self._tensor, rows)
 
 
 class Parser:

@@ -58,13 +58,13 @@ class StringsFeed(Feed):
         self._values = values
 
     def take(self, rows: npt.NDArray[np.int64]) -> Any:
-        """A tensor where all are taken in order, else an array of `bytes`."""
+        """A tensor."""
         return self._values.take(rows)
 
     @property
     def text_bytes(self) -> int:
         """Bytes of all."""
-        return sum(map(len, self._values.array))
+        return self._values.nbytes
 
 
 class TextsFeed(Feed):
@@ -79,9 +79,12 @@ class TextsFeed(Feed):
         self._texts = texts
 
     def take(self, rows: npt.NDArray[np.int64]) -> Any:
-        """A tensor."""
+        """A tensor; records that are taken more than once, to fill a call up, are copied once they are one."""
         import tensorflow as tf
 
+        some, places = (rows, None) if _are_consecutive(rows) else np.unique(rows, return_inverse=True)
+        if places is not None and len(some) < len(rows):
+            return tf.gather(self.take(some), places)
         part = self._texts.slice(rows[0], len(rows)) if _are_consecutive(rows) else self._texts.take(pa.array(rows))
         return tf.constant(part.to_numpy(zero_copy_only=False), tf.string)
 
