@@ -281,8 +281,8 @@ def test_nothing_begins_after_the_deadline(tmp_path: Path, given: Inputs) -> Non
 @pytest.mark.parametrize(
     ("system", "said"),
     [
-        (copying("a", plus=10.0), "a on text, parquet: 400 of 400 rows have other values"),
-        (copying("a", lost=1), "a on text, parquet: 399 rows, the limit wrote 400"),
+        (copying("a", plus=10.0), "a on text, parquet: 100 of 100 rows have other values"),
+        (copying("a", lost=1), "a on text, parquet: 99 rows, the limit wrote 100"),
     ],
 )
 def test_system_that_writes_something_else_ends_the_benchmark(
@@ -299,7 +299,7 @@ def test_peer_that_writes_something_else_is_left_out_and_told(
     measured.run([given], 2)
     assert steps(tmp_path) == [("good", None), (LIMIT, 0), ("good", 0), ("good", 1), (LIMIT, 1)]
     assert list(measured.failed) == [(TEXT, "bad")]
-    assert "bad: left out from here on, bad on text, parquet: 400 of 400 rows" in capsys.readouterr().err
+    assert "bad: left out from here on, bad on text, parquet: 100 of 100 rows" in capsys.readouterr().err
 
 
 def test_late_command_is_ended_with_its_children(tmp_path: Path) -> None:
