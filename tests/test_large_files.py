@@ -205,7 +205,9 @@ print([line.split()[1] for line in open("/proc/self/status") if line.startswith(
     not Path("/proc/self/status").exists(), reason="needs /proc, which tells what memory a process took"
 )
 def test_a_large_record_is_held_a_few_times_and_no_more(tmp_path: Path) -> None:
-    """In the buffer, cut, parsed, in a call of two, and another on its way; measured by itself, planning and calls included."""
+    """In the buffer, cut, parsed, in a call of two, and another or two on their way within the byte budget: 6 to 9 times.
+
+    Planning, which held it 15 times, is measured as well."""
     network = save(
         tmp_path / "m", lambda x: {"bytes": tf.strings.length(x)[:, None]}, tf.TensorSpec((None,), tf.string, "x")
     )  # fmt: skip
@@ -219,4 +221,4 @@ def test_a_large_record_is_held_a_few_times_and_no_more(tmp_path: Path) -> None:
         values = library.open(f"{tmp_path}/{name}").to_numpy("bytes")[:, 0]
         assert values.tolist() == [length + row for row in range(6)]
 
-    assert (peaks[1] - peaks[0]) / size < 8
+    assert (peaks[1] - peaks[0]) / size < 12
