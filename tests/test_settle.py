@@ -116,6 +116,7 @@ def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> Non
         (32, 8, 16384),
         (400_000, 8, 8),
         (4_000_000, 8, 4),
+        (32 << 20, 8, 4),
         (100_000_000, 8, 2),
         (32, 3 << 20, 4),
         (32, 1 << 20, 16),

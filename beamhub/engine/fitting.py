@@ -17,9 +17,16 @@ from beamhub.engine.calibration import Calibration
 from beamhub.engine.caller import Caller, Failure, Rows
 from beamhub.engine.pool import bind_caller
 from beamhub.engine.short_calls import most_in_short_call
-from beamhub.engine.sizing import LARGEST_BATCH, LEAST_BATCH, Load, power_of_two, result_bytes, rows_together
+from beamhub.engine.sizing import (
+    LARGE_RECORD,
+    LARGEST_BATCH,
+    LEAST_BATCH,
+    Load,
+    power_of_two,
+    result_bytes,
+    rows_together,
+)
 from beamhub.engine.tablespec import Call
-from beamhub.engine.threads import cores
 from beamhub.engine.trial import Trial
 from beamhub.errors import CorpusError, ModuleError
 from beamhub.spec import RECORD, Job
@@ -28,8 +35,6 @@ from beamhub.tasks.base import OutputShape
 
 FIRST_SHARDS = 100
 """Of which the largest tells how many records a byte has."""
-MEASURED_BYTES = 64 << 20
-"""Input of calls, one in each thread, at most, where settings are measured: what it takes is held several times over."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Fitting:
                 "tables, sparse outputs and assignments stay as they are; leave the flag out"
             )
         call = replace(call, frozen=self.job.variables == "frozen")
-        if tried.sample is None or tried.fed * sizes[0] * cores() > MEASURED_BYTES:
+        if tried.sample is None or tried.fed > LARGE_RECORD:
             return call
         chosen = call.of_size(sizes[0])
         if len(sizes) > 1 or self.job.variables is None:

@@ -27,8 +27,8 @@ LARGEST_BATCH = 16384
 LEAST_BATCH = 8
 """Below it, the cost of a call shows; memory may still force it."""
 SMALLEST_BATCH = 4
-LARGE_BATCH = 2
-"""The smallest batch of records so large that `SMALLEST_BATCH` of them pass `MOST_CALL_BYTES`."""
+LARGE_RECORD, LARGE_BATCH = 32 << 20, 2
+"""Of records that feed more bytes than that a call has so few, and no other settings are measured with several threads."""
 TEXT_BYTES = 64
 BATCH_ROWS = 32
 TOGETHER_ROWS = 4096
@@ -53,7 +53,7 @@ class Load:
         """A power of two from 4 to 16,384; 2 for large records."""
         enough = min((self.most or 0) // SHORTEST_SHARE, MEASURED_CALL_BYTES // max(self.fed, 1))
         fast = max(LEAST_BATCH, CALL_BYTES // max(self.fed, 1), enough)
-        least = SMALLEST_BATCH if self.fed * SMALLEST_BATCH <= MOST_CALL_BYTES else LARGE_BATCH
+        least = SMALLEST_BATCH if self.fed <= LARGE_RECORD else LARGE_BATCH
         return max(least, power_of_two(min(fast, self._most(MOST_CALL_BYTES))))
 
     @property
