@@ -31,7 +31,8 @@ from beamhub.corpus.splitting import SPLIT_BYTES
 from beamhub.engine.planning import make_plan
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.worklist import RunPapers, commit_run, read_outcome, read_worklist
-from beamhub.features.ledger import LedgerWriter, ShardResult
+from beamhub.features.ledger import ShardResult
+from beamhub.features.ledger_writer import LedgerWriter
 from beamhub.features.lineage import write_once
 from beamhub.features.paths import VersionPaths, pending_name
 from beamhub.spec import EmbedJob

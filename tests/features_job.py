@@ -21,7 +21,8 @@ from beamhub.features.commit import CommitOutcome, commit
 from beamhub.features.dead import DeadLetter, DeadWriter
 from beamhub.features.formats import format_named
 from beamhub.features.intent import roll_forward
-from beamhub.features.ledger import Counts, LedgerWriter, ShardResult
+from beamhub.features.ledger import Counts, ShardResult
+from beamhub.features.ledger_writer import LedgerWriter
 from beamhub.features.paths import VersionPaths
 from beamhub.features.reconcile import Limits
 from beamhub.features.state import VersionState

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beamhub.features.ledger import LedgerWriter
+from beamhub.features.ledger_writer import LedgerWriter
 from beamhub.features.table import open as open_table
 from tests.jobs import Ran, beamhub, refused, succeed
 from tests.small import identity

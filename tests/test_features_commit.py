@@ -10,7 +10,8 @@ from beamhub import storage
 from beamhub.corpus.shards import Shard
 from beamhub.errors import BeamhubError, DeadLetterLimitError, ShardsFailedError
 from beamhub.features.commit import commit
-from beamhub.features.ledger import LedgerWriter, ShardResult
+from beamhub.features.ledger import ShardResult
+from beamhub.features.ledger_writer import LedgerWriter
 from beamhub.features.manifest import Manifest
 from beamhub.features.paths import VersionPaths
 from beamhub.features.reconcile import Limits

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import beamhub.features.table as tables
 from beamhub.errors import BeamhubError
 from beamhub.features.checksums import checksum_of
-from beamhub.features.ledger import LedgerWriter
+from beamhub.features.ledger_writer import LedgerWriter
 from beamhub.features.manifest import Manifest
 from beamhub.features.parquet_format import ParquetFormat
 from beamhub.features.paths import VersionPaths

@@ -9,7 +9,8 @@ import pytest
 from beamhub.errors import TableError
 from beamhub.features import dead
 from beamhub.features.dead import DEAD_SCHEMA, DeadWriter, read_dead
-from beamhub.features.ledger import Ledger, LedgerWriter, ShardResult
+from beamhub.features.ledger import Ledger, ShardResult
+from beamhub.features.ledger_writer import LedgerWriter
 from beamhub.features.lineage import read_document, write_once
 from beamhub.features.manifest import Manifest
 from beamhub.features.paths import VersionPaths, dead_name, parse_name, pending_name

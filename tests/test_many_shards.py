@@ -26,14 +26,8 @@ from beamhub.engine.ranges import settle_ranges
 from beamhub.engine.worklist import RunPapers, WorkItems, commit_run, read_outcome, read_worklist
 from beamhub.errors import TableError
 from beamhub.features.commit import commit
-from beamhub.features.ledger import (
-    RESULT_SCHEMA,
-    LedgerWriter,
-    ShardResult,
-    decode_table,
-    encode_table,
-    results_to_table,
-)
+from beamhub.features.ledger import RESULT_SCHEMA, ShardResult, decode_table, encode_table, results_to_table
+from beamhub.features.ledger_writer import LedgerWriter
 from beamhub.features.manifest import Manifest, revise
 from beamhub.features.paths import VersionPaths, pending_name
 from beamhub.features.reconcile import Limits, disagreement

@@ -11,7 +11,8 @@ from beamhub.engine.progress import Progress, acquire_reporter
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
 from beamhub.errors import ModuleError
-from beamhub.features.ledger import LedgerWriter, ShardResult
+from beamhub.features.ledger import ShardResult
+from beamhub.features.ledger_writer import LedgerWriter
 from beamhub.features.paths import VersionPaths
 from beamhub.startup import collection_paused, started
 
