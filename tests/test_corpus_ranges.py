@@ -22,8 +22,8 @@ from beamhub.corpus.headers import find_record
 from beamhub.corpus.shards import WHOLE, Shard
 from beamhub.corpus.splitting import split, whole
 from beamhub.errors import CorpusError
-from beamhub.features.ledger import ShardResult
-from beamhub.features.reconcile import disagreement
+from beamhub.features.ledger import ShardResult, results_to_table
+from beamhub.features.ranges import Ranges
 
 
 def framed(records: list[bytes]) -> bytes:
@@ -65,7 +65,8 @@ def read_ranges(pieces: list[Shard]) -> tuple[list[bytes], str | None]:
         found, span = read_range(piece)
         records += found
         results.append(result_of(piece, span))
-    return records, disagreement(results)
+    conflicts = Ranges.of(np.zeros(len(results), np.int64), results_to_table(results)).conflicts()
+    return records, next((wrong for _, wrong in conflicts), None)
 
 
 @settings(max_examples=200, deadline=None)

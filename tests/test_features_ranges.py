@@ -10,6 +10,8 @@ import pytest
 import beamhub.features.table as tables
 from beamhub.errors import BeamhubError, ShardsFailedError
 from beamhub.features.commit import commit
+from beamhub.features.ledger import ShardResult
+from beamhub.features.ledger_writer import LedgerWriter
 from beamhub.features.paths import VersionPaths
 from beamhub.features.reconcile import Limits
 from tests.features_job import VERSION, File, compute, run, shards_of, tree, values_of
@@ -24,6 +26,12 @@ def values(out: Path) -> list[int]:
 
 def data_files(out: Path) -> set[str]:
     return {name for name in tree(out) if name.endswith(".parquet")}
+
+
+def noted(paths: VersionPaths, *results: ShardResult) -> None:
+    with LedgerWriter(paths) as ledger:
+        for result in results:
+            ledger.add(result)
 
 
 def test_overlapping_ranges_are_refused(tmp_path: Path) -> None:
@@ -42,14 +50,15 @@ def test_a_range_that_does_not_begin_where_its_neighbour_ends_is_refused(tmp_pat
     corpus = {"a": File("a1", (1, 2, 3, 4), split=2), "b": B}
     paths = VersionPaths(str(tmp_path), VERSION)
     first, second = (shard for shard in shards_of(corpus) if shard.relative == "a")
-    told = {
-        first.id: replace(compute(paths, first, (1, 2)), begins=0, ends=2),
-        second.id: replace(compute(paths, second, (4,)), begins=3, ends=4),
-    }
+    noted(
+        paths,
+        replace(compute(paths, first, (1, 2)), begins=0, ends=2),
+        replace(compute(paths, second, (4,)), begins=3, ends=4),
+    )
 
     wanted = "a: range 0:2 ends at byte 2, range 2:4 begins at byte 3, so rows would be lost or doubled; nothing was committed"
     with pytest.raises(BeamhubError, match=wanted):
-        commit(paths, [first, second], [], lambda shard: told.get(shard.id), ALL, "run")
+        commit(paths, [first, second], [], None, ALL, "run")
     assert values(tmp_path) == list(B.values)
 
 
@@ -58,21 +67,25 @@ def test_ranges_behind_one_that_failed_wait_for_it(tmp_path: Path) -> None:
     corpus = {"a": File("a1", (1, 2, 3, 4, 5, 6), split=2), "b": B}
     paths = VersionPaths(str(tmp_path), VERSION)
     shards = shards_of(corpus)
-    results = {shard.id: compute(paths, shard, values_of(corpus, shard)) for shard in shards if shard.start != 2}
-    told = {
-        shard.id: replace(results[shard.id], begins=shard.start, ends=shard.end)
-        for shard in shards
-        if shard.relative == "a" and shard.start != 2
-    }
-
-    def commit_with(failed: int) -> None:
-        limits = Limits(1.0, None, failed)
-        commit(paths, shards, [], lambda shard: (results | told).get(shard.id), limits, "run")
+    for shard in shards:
+        if shard.start != 2:
+            result = compute(paths, shard, values_of(corpus, shard))
+            noted(paths, result if shard.relative == "b" else replace(result, begins=shard.start, ends=shard.end))
 
     with pytest.raises(ShardsFailedError, match="3 shards failed"):
-        commit_with(1)
-    commit_with(3)
+        commit(paths, shards, [], None, Limits(1.0, None, 1), "run")
+    commit(paths, shards, [], None, Limits(1.0, None, 3), "run")
     assert values(tmp_path) == list(B.values)
+
+
+def test_ranges_of_two_states_of_a_file_are_refused(tmp_path: Path) -> None:
+    paths = VersionPaths(str(tmp_path), VERSION)
+    first, second = shards_of({"a": File("a1", (1, 2, 3, 4), split=2)})
+    second = replace(second, token="a2")
+    noted(paths, compute(paths, first, (1, 2)), compute(paths, second, (3, 4)))
+
+    with pytest.raises(BeamhubError, match="a: shards of one file with different tokens; plan again"):
+        commit(paths, [first, second], [], None, ALL, "run")
 
 
 def test_a_file_that_was_done_again_whole_replaces_its_ranges(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from beamhub.corpus.shard_list import Integers, Mask, ShardList
 from beamhub.corpus.shards import WHOLE
 from beamhub.corpus.splitting import split
 from beamhub.engine.tablespec import TableSpec
+from beamhub.features.ranges import COLUMNS, Ranges
 from beamhub.features.state import VersionState
 
 
@@ -50,22 +51,11 @@ def settle_ranges(shards: ShardList, state: VersionState) -> ShardList:
 
 
 def _disagree(shards: ShardList, file: Integers, state: VersionState) -> Mask:
-    """The files whose ranges are all done and disagree, as `reconcile.disagreement` says of one."""
+    """The files whose ranges are all done and cannot stand side by side."""
     found = state.find(shards)
     # Where some are missing, the rest is to be done first.
     is_complete = np.bincount(file[~found.done], minlength=file[-1] + 1) == 0
     places = np.flatnonzero(is_complete[file] & shards.is_range)
     wrong = np.zeros(len(is_complete), np.bool_)
-    results = found.columns(["begins", "ends"], places)
-    begins, ends = (results.column(name).fill_null(-1).to_numpy() for name in ("begins", "ends"))
-    start, end, file = shards.start[places], shards.end[places], file[places]
-    same = file[1:] == file[:-1]
-    overlaps = same & ((end[:-1] == WHOLE) | (end[:-1] > start[1:]))
-    wrong[file[1:][overlaps]] = True
-    # Ranges that follow each other without a gap; of these, those that know where they begin.
-    stretch = np.cumsum(np.concatenate([[True], ~same | (end[:-1] != start[1:])])[: len(file)])
-    known = np.flatnonzero(begins >= 0)
-    before, after = known[:-1], known[1:]
-    differs = (stretch[before] == stretch[after]) & (ends[before] != begins[after])
-    wrong[file[after[differs]]] = True
+    wrong[[number for number, _ in Ranges.of(file[places], found.columns(COLUMNS, places)).conflicts()]] = True
     return wrong

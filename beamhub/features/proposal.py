@@ -1,8 +1,8 @@
 """What a commit would change: which entries come and go, which shards are missing, which files move and
 which go.
 
-A whole file with one result, which is nearly all of them, is dealt with in columns; ranges, failures and what else needs a
-look at the file's other shards, file by file.
+A file all of whose shards are done, and that replaces no range, is dealt with in columns, which is nearly all of them;
+failures, and what else needs a look at the file's other shards, file by file.
 """
 
 from __future__ import annotations
@@ -66,12 +66,17 @@ def propose(state: VersionState, changes: ShardList, gone: Iterable[str], told: 
     missing = pa.array(sorted(gone), pa.string())
     missing = missing.filter(pc.invert(pc.is_in(missing, changes.relative)))
     wanted = np.flatnonzero(~found.committed)
-    is_plain = _are_plain(found, wanted)
+    is_plain = _are_plain(found, wanted, state)
     plain = wanted[is_plain]
     files = _Files(found, wanted[~is_plain])
     files.propose()
     entries = state.manifest.column("relative")
-    leaving = pa.chunked_array([missing, changes.relative.take(plain)])
+    whole = ~changes.is_range[plain]
+    # Ranges that are plain replace nothing.
+    leaving = pa.chunked_array([missing, changes.relative.take(plain[whole])])
+    in_ranges = pc.unique(
+        pa.chunked_array([changes.relative.take(plain[~whole]), pa.array(files.in_ranges, pa.string())])
+    )
     removed = as_mask(pc.is_in(entries, leaving))
     removed[files.removed] = True
     places = np.concatenate([plain, np.array(files.added, np.int64)])
@@ -79,15 +84,24 @@ def propose(state: VersionState, changes: ShardList, gone: Iterable[str], told: 
     others = [found.others[place] for place in places[found.noted[places] == NONE].tolist()]
     added = Results(state.ledger.table, found.noted[noted], found.pending[noted], others)
     holes = [*_old_holes(state.manifest.root.holes, changes, missing, added), *files.failed]
-    return Proposal(missing, added, removed, files.failed, holes, pa.array(files.in_ranges, pa.string()))
+    return Proposal(missing, added, removed, files.failed, holes, in_ranges)
 
 
-def _are_plain(found: Found, wanted: Integers) -> Mask:
-    """Which are whole files, done, with no other shard of the file."""
-    relative = found.shards.relative.take(wanted).dictionary_encode().indices.to_numpy()
-    alone = np.bincount(relative)[relative] == 1 if len(relative) else np.zeros(0, np.bool_)
-    is_whole = ~found.shards.is_range[wanted]
-    plain: Mask = alone & is_whole & found.done[wanted] & (found.noted[wanted] != NONE)
+def _are_plain(found: Found, wanted: Integers, state: VersionState) -> Mask:
+    """Which are of files that are done, whole or in ranges of one token of which nothing is committed yet."""
+    shards = found.shards
+    names = shards.relative.take(wanted).dictionary_encode()
+    file = names.indices.to_numpy()
+    whole = ~shards.is_range[wanted]
+    is_done = found.done[wanted] & (found.noted[wanted] != NONE)
+    tokens = shards.token.take(wanted).dictionary_encode().indices.to_numpy()
+    first = np.empty(len(names.dictionary), np.int32)
+    first[file] = tokens
+    pieces = np.bincount(file, minlength=len(first))
+    fits = np.where(whole, pieces[file] == 1, tokens == first[file]) & is_done
+    fitting = np.bincount(file[fits], minlength=len(first))
+    is_new = ~as_mask(pc.is_in(names.dictionary, state.manifest.column("relative")))
+    plain: Mask = (fitting == pieces)[file] & (whole | is_new[file])
     return plain
 
 

@@ -3,21 +3,20 @@ and failures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beamhub.corpus.shard_list import Integers, Mask, as_mask, blocks_of
-from beamhub.corpus.shards import WHOLE
+from beamhub.corpus.shard_list import Integers, Mask, as_mask
 from beamhub.errors import BeamhubError, DeadLetterLimitError, ShardsFailedError
 from beamhub.features.file_sizes import NONE
-from beamhub.features.ledger import ShardResult, table_to_results
+from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import dead_name, dead_names, pending_name, pending_names
 from beamhub.features.proposal import Proposal
+from beamhub.features.ranges import COLUMNS, Ranges
 from beamhub.features.results import Results
 from beamhub.features.roots import Hole, Totals
 from beamhub.features.state import VersionState
@@ -100,60 +99,24 @@ def _check_result(state: VersionState, result: ShardResult) -> None:
 def _check_ranges(state: VersionState, proposal: Proposal) -> None:
     """Of files that come in ranges; a whole one replaces all there was of it, so it is alone."""
     names = proposal.in_ranges
-    entries = state.manifest.entries
-    coming = _group(proposal.added.column("relative"), names)
-    kept = _group(entries.column("relative").filter(pa.array(~proposal.removed)), names)
-    rows = np.flatnonzero(~proposal.removed)
-    for block in blocks_of(np.arange(len(names)), np.arange(len(names))):
-        new = proposal.added.table(np.sort(coming.of(block)))
-        files: dict[str, list[ShardResult]] = {}
-        for result in [*table_to_results(new), *table_to_results(entries.take(rows[kept.of(block)]))]:
-            files.setdefault(result.relative, []).append(result)
-        for relative, found in files.items():
-            wrong = disagreement(found)
-            if wrong is not None:
-                raise BeamhubError(f"{relative}: {wrong}; nothing was committed: run again, which reads the file whole")
+    added, entries = proposal.added, state.manifest.entries
+    coming = _numbers(added.column("relative"), names)
+    kept = np.where(proposal.removed, NONE, _numbers(entries.column("relative"), names))
+    parts = [
+        pa.table({name: added.column(name).filter(pa.array(coming != NONE)) for name in COLUMNS}),
+        entries.select(COLUMNS).filter(pa.array(kept != NONE)),
+    ]
+    ranges = Ranges.of(np.concatenate([coming[coming != NONE], kept[kept != NONE]]), pa.concat_tables(parts))
+    for file, wrong in ranges.conflicts():
+        raise BeamhubError(
+            f"{names[file].as_py()}: {wrong}; nothing was committed: run again, which reads the file whole"
+        )
 
 
-@dataclass(frozen=True)
-class _Grouped:
-    """Places sorted by the number of their group."""
-
-    groups: Integers
-    places: Integers
-
-    def of(self, groups: Integers) -> Integers:
-        """Places of consecutive groups."""
-        start, stop = np.searchsorted(self.groups, [groups[0], groups[-1] + 1])
-        return self.places[start:stop]
-
-
-def _group(column: pa.Array | pa.ChunkedArray, names: pa.Array) -> _Grouped:
-    groups = pc.fill_null(pc.index_in(column, names), NONE).to_numpy()
-    places = np.argsort(groups, kind="stable")
-    return _Grouped(groups[places], places)
-
-
-def disagreement(ranges: Iterable[ShardResult]) -> str | None:
-    """Why these finished ranges of one file cannot stand side by side: rows would be doubled or lost. None where they can.
-
-    Of neighbours the later one has to begin where the earlier one ends. Where a range is missing (a hole), or has no record,
-    or its format leaves no doubt, nothing is compared.
-    """
-    earlier: ShardResult | None = None
-    for one, other in pairwise(sorted(ranges, key=lambda each: (each.start, each.end))):
-        if one.end == WHOLE or one.end > other.start:
-            return f"ranges {one.start}:{one.end} and {other.start}:{other.end} overlap, so rows would be doubled"
-        if one.begins is not None:
-            earlier = one
-        if one.end != other.start:
-            earlier = None
-        if earlier is not None and other.begins is not None and earlier.ends != other.begins:
-            return (
-                f"range {earlier.start}:{earlier.end} ends at byte {earlier.ends}, range {other.start}:{other.end} begins at "
-                f"byte {other.begins}, so rows would be lost or doubled"
-            )
-    return None
+def _numbers(relative: pa.Array | pa.ChunkedArray, names: pa.Array) -> Integers:
+    """The place of each among the names."""
+    found: Integers = pc.fill_null(pc.index_in(relative, names), NONE).to_numpy().astype(np.int64)
+    return found
 
 
 def _check_dead(state: VersionState, totals: Totals, limits: Limits) -> None:
