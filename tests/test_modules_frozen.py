@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pytest
 import tensorflow as tf
 
 import beamhub
-from beamhub.engine import calibration
-from beamhub.engine.calibration import Calibration
+from beamhub.corpus.shards import Chunk
+from beamhub.engine import calibration, fitting
+from beamhub.engine.calibration import Calibration, Setting
 from beamhub.engine.planning import make_plan
 from beamhub.engine.pool import acquire_module
+from beamhub.engine.trial import Trial
 from beamhub.errors import ModuleError
 from beamhub.modules import frozen
 from beamhub.modules.function import FunctionModule
@@ -172,3 +175,39 @@ def test_plain_variables_that_were_faster_leave_no_constants(
 
     assert (asked, call.frozen) == (["serving_default"], False)
     assert acquire_module(call.handle, call.digest, call.tags)._frozen == {}
+
+
+def test_constants_are_made_while_the_module_is_tried_and_before_anything_is_measured(
+    linear: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another thread, for which the first call of the module waits here; a rate that it disturbed would say little."""
+    monkeypatch.setattr(fitting, "AHEAD_BYTES", 0)
+    monkeypatch.setattr(fitting, "cores", lambda: 2)
+    monkeypatch.setattr(calibration, "WORTH_SECONDS", 0.0)
+    begun, done = threading.Event(), threading.Event()
+    can_freeze, first = FunctionModule.can_freeze, Trial.first
+
+    def ahead(self: FunctionModule, signature: str) -> bool:
+        begun.set()
+        found = can_freeze(self, signature)
+        done.set()
+        return found
+
+    def tried(self: Trial, batch: Chunk) -> Any:
+        assert begun.wait(60)
+        return first(self, batch)
+
+    def rate(_: Calibration, setting: Setting) -> float:
+        assert done.is_set()
+        return 2.0 if setting.frozen else 1.0
+
+    monkeypatch.setattr(FunctionModule, "can_freeze", ahead)
+    monkeypatch.setattr(Trial, "first", tried)
+    monkeypatch.setattr(Calibration, "_rate", rate)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(8, np.float32)), 2)
+    job = flags(tmp_path, linear, pa.table({"z": vectors, "a": vectors}))[3]
+
+    given = {"signature": "serving_default", "input": ("z=z", "a=a")}
+    call = make_plan(ExtractJob(module=linear, corpus=str(job), out=str(tmp_path / "out"), **given)).spec.call
+
+    assert call.frozen

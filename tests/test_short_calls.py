@@ -31,7 +31,8 @@ def found(
     """What is found where a call of so many records takes so long, or cannot be made, and which sizes were tried."""
     tried: list[int] = []
 
-    def took(caller: Caller, sample: Chunk, rows: Rows) -> float | None:
+    def took(caller: Caller, sample: Chunk, rows: Rows, is_traced: bool = False) -> float | None:
+        assert is_traced is not bool(tried)
         tried.append(caller.call.batch_size)
         return seconds(caller.call.batch_size)
 

@@ -30,8 +30,7 @@ CLEARLY_BETTER = 1.2
 """One that is ahead by less must be so twice."""
 
 _TRIAL_SECONDS = 0.12
-"""A setting is tried for so long."""
-_TRIAL_CALLS = 2
+"""A setting is tried for so long, by one call of each thread at least."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +89,14 @@ class Calibration:
     def _confirmed(self, first: Setting, other: Setting, rates: dict[Setting, float]) -> Setting:
         """The other setting, unless it is ahead by so little that chance may have done it, and is not so a second time.
 
-        What disturbs a measurement makes it slower, so the better of two tells.
+        What disturbs a measurement makes it slower, so of each the better of two tells.
         """
         if other == first or rates[other] > rates[first] * CLEARLY_BETTER:
             return other
-        again = {first: 0.0, other: 0.0}
-        for setting in (first, other, other, first):
-            again[setting] = max(again[setting], self._rate(setting))
-        return _fastest(again)
+        again = {setting: self._rate(setting) for setting in (other, first)}
+        if again[other] <= again[first]:
+            return first
+        return _fastest({setting: max(rates[setting], again[setting]) for setting in (first, other)})
 
     def _timed_rate(self, setting: Setting) -> tuple[float, float]:
         """The rate, and the seconds that it took to know it."""
@@ -118,7 +117,7 @@ class Calibration:
                 # It breaks down: there may be too little memory for calls of that size, or for several at a time.
                 return False
 
-        # This call traces; the first of each thread, which allocates, is not timed either.
+        # This call traces, and gives memory back after that; the first of each thread, which takes it again, is not timed either.
         if not attempt():
             return 0.0
         return measure(attempt, cores()) * call.batch_size
@@ -143,7 +142,7 @@ def measure(work: Callable[[], bool], threads: int) -> float:
             broken.pop_all()
         begin.wait()
         calls, started = 0, time.monotonic()
-        while good and (calls < _TRIAL_CALLS or time.monotonic() < started + _TRIAL_SECONDS):
+        while good and (not calls or time.monotonic() < started + _TRIAL_SECONDS):
             good = work()
             calls += 1
         return calls / (time.monotonic() - started) if good else 0.0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,12 +29,15 @@ from beamhub.engine.sizing import (
     rows_together,
 )
 from beamhub.engine.tablespec import Call
+from beamhub.engine.threads import cores
 from beamhub.engine.trial import Trial
 from beamhub.errors import CorpusError, ModuleError
 from beamhub.spec import RECORD, Job
 from beamhub.tasks import Task
 from beamhub.tasks.base import OutputShape
 
+AHEAD_BYTES = 8 << 20
+"""A smaller corpus may be too little work for frozen variables to be tried at all."""
 FIRST_SHARDS = 100
 """Of which the largest tells how many records a byte has."""
 
@@ -64,6 +69,26 @@ class Fitting:
         Raises:
             ModuleError, CorpusError: the module takes none of the first records, or its variables cannot be frozen as was asked.
         """
+        with self._freezing_ahead(call):
+            call, tried, load = self._tried(call)
+        if load is None:
+            return self._measured(call, tried, (call.batch_size,)), tried.shapes
+        return self._measured(call, tried, load.worth_measuring, load.most), tried.shapes
+
+    @contextlib.contextmanager
+    def _freezing_ahead(self, call: Call) -> Iterator[None]:
+        """Another core makes the constants that will be tried, while the module is tried with its variables: MobileNetV2 takes a
+        second for either."""
+        if self.job.variables is None and cores() > 1 and self.corpus.shards.bytes >= AHEAD_BYTES:
+            with ThreadPoolExecutor(1) as ahead:
+                # It is kept, and what it raises is raised again where it is asked for.
+                ahead.submit(self.module.can_freeze, call.signature)
+                yield
+        else:
+            yield
+
+    def _tried(self, call: Call) -> tuple[Call, _Tried, Load | None]:
+        """The call with a size, and what decided it, where nobody had."""
         if call.fixed == 1:
             call = replace(call, stacked=self._is_stacked(call))
         load, tried = self._load(call)
@@ -71,11 +96,10 @@ class Fitting:
         is_open = call.is_open and call.sizes[0] > 1
         call = replace(call, together=rows_together(load.fed, load.result, is_open))
         if call.fixed is not None and tried is not None:
-            return self._measured(call, tried, (call.batch_size,)), tried.shapes
+            return call, tried, None
         if self.job.batch_size is not None:
             call = call.of_size(self.job.batch_size)
-            tried = self._try(call)
-            return self._measured(call, tried, (call.batch_size,)), tried.shapes
+            return call, self._try(call), None
         largest = replace(load, most=LARGEST_BATCH * LARGEST_BATCH).default
         few = min(size for size in call.of_size(largest).sizes if size >= min(LEAST_BATCH, largest))
         tried = self._try(call.of_size(few))
@@ -83,8 +107,7 @@ class Fitting:
             last = min(largest, power_of_two(self._about_records(tried.sample)))
             most = most_in_short_call(lambda size: self._bound(call.of_size(size)), few, last, tried.sample, tried.rows)
             load = replace(load, most=most)
-        call = call.of_size(load.default)
-        return self._measured(call, tried, load.worth_measuring, load.most), tried.shapes
+        return call.of_size(load.default), tried, load
 
     def _load(self, call: Call) -> tuple[Load, _Tried | None]:
         """What TensorFlow knows of a record's outputs without a run, or what comes of the first ones."""
@@ -107,22 +130,23 @@ class Fitting:
                 f"--variables frozen: {call.handle}, signature {call.signature}, has none that can be made constants: "
                 "tables, sparse outputs and assignments stay as they are; leave the flag out"
             )
-        call = replace(call, frozen=self.job.variables == "frozen")
-        if tried.sample is None or tried.fed > LARGE_RECORD:
-            return call
-        chosen = call.of_size(sizes[0])
-        if len(sizes) > 1 or self.job.variables is None:
-            records = self._about_records(tried.sample)
-            chosen = Calibration(
-                call, tried.sample, tried.rows, records, sizes, self._bound, self._can_freeze, rate
-            ).choose()
-        # What was bound last is held.
-        bound = self._bound(chosen).bound
+        chosen = self._fastest(replace(call, frozen=self.job.variables == "frozen"), tried, sizes, rate)
         if not chosen.frozen:
             self.module.forget_frozen(chosen.signature)
+        # What was bound last is held.
+        bound = self._bound(chosen).bound
         if chosen.fixed is None:
             bound.keep({*chosen.sizes, *chosen.probes})
         return chosen
+
+    def _fastest(self, call: Call, tried: _Tried, sizes: tuple[int, ...], rate: int | None) -> Call:
+        if tried.sample is None or tried.fed > LARGE_RECORD:
+            return call
+        if len(sizes) == 1 and self.job.variables is not None:
+            return call.of_size(sizes[0])
+        records = self._about_records(tried.sample)
+        can_freeze = self._can_freeze
+        return Calibration(call, tried.sample, tried.rows, records, sizes, self._bound, can_freeze, rate).choose()
 
     def _can_freeze(self, call: Call) -> bool:
         return self.job.variables is None and bool(self.module.can_freeze(call.signature))

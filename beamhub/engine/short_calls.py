@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import timeit
+import time
 from collections.abc import Callable
 
 from beamhub.corpus.shards import Chunk
@@ -23,10 +23,11 @@ def most_in_short_call(bind: Callable[[int], Caller], first: int, last: int, sam
 
     From one it goes on to the largest, a power of two, that would not be long even if each record took as long: much of what a
     small call takes, it takes whatever its size. A call that is refused, or in which the module breaks down, has too many.
-    `bind` makes a caller for calls of a size; `rows` of the sample are such as the module takes.
+    `bind` makes a caller for calls of a size, of which one of `first` was made before; `rows` of the sample are such as the
+    module takes.
     """
     size, most = first, LARGEST_BATCH * LARGEST_BATCH
-    took = _seconds(bind(size), sample, rows)
+    took = _seconds(bind(size), sample, rows, is_traced=True)
     if took is None:
         return first
     while took <= CALL_SECONDS:
@@ -41,18 +42,22 @@ def most_in_short_call(bind: Callable[[int], Caller], first: int, last: int, sam
     return min(most, int(size * CALL_SECONDS / took))
 
 
-def _seconds(caller: Caller, sample: Chunk, rows: Rows) -> float | None:
+def _seconds(caller: Caller, sample: Chunk, rows: Rows, is_traced: bool = False) -> float | None:
     """What a call takes, after the first, which traces; None where it cannot be made."""
     gathered = Gathered(caller.call, sample)
     size = caller.call.batch_size
 
-    def attempt() -> bool:
+    def attempt() -> float | None:
+        started = time.perf_counter()
         try:
-            return not isinstance(caller.attempt(gathered.feeds, rows[:size], size), Exception)
+            refused = isinstance(caller.attempt(gathered.feeds, rows[:size], size), Exception)
         except BeamhubError:
-            return False
+            return None
+        return None if refused else max(1e-6, time.perf_counter() - started)
 
-    if not attempt():
+    if not is_traced and attempt() is None:
         return None
-    took = timeit.timeit(attempt, number=1)
-    return max(1e-6, took if took > MOMENT else min(took, *timeit.repeat(attempt, number=1, repeat=2)))
+    took = attempt()
+    if took is None or took > MOMENT:
+        return took
+    return min([took, *filter(None, (attempt(), attempt()))])
