@@ -54,11 +54,13 @@ class EmbedFiles:
 
 def run(job: Job, batch: int, blocks: int | None) -> None:
     # An actor holds its core for good: with no slot beside them nothing would be left to read, and the job stand still.
-    # Ray's own share for objects, but of all memory: it would go by what is free, which a ballast holds.
-    objects = int(0.3 * psutil.virtual_memory().total)
+    # Ray's own shares, but of all memory: it would go by what is free, which a ballast holds.
+    total = psutil.virtual_memory().total
+    objects = int(0.3 * total)
     ray.init(
         num_cpus=CORES + 1,
         object_store_memory=objects,
+        _memory=total - objects,
         _system_config={"memory_monitor_refresh_ms": 0},
         include_dashboard=False,
         log_to_driver=False,
