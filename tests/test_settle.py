@@ -137,6 +137,8 @@ def test_default_batch_size(fed: int, result: int, expected: int) -> None:
         (Load(4, 4, most=1), 4, 4),
         (Load(4 << 20, 4, most=1), 4, 4),
         (Load(4 * 784, 8, most=30_000), 2048, 2048),
+        (Load(4 * 784, 8, most=15_000), 2048, 2048),
+        (Load(4 * 784, 8, most=5_000), 1024, 2048),
         (Load(110_000, 8), 32, 64),
         (Load(110_000, 8, most=100_000), 64, 64),
         (Load(110_000, 8, read=500_000), 16, 16),
@@ -144,7 +146,7 @@ def test_default_batch_size(fed: int, result: int, expected: int) -> None:
     ],
 )
 def test_calls_are_short_and_as_large_as_what_is_read_at_a_time(load: Load, expected: int, measured: int) -> None:
-    """No less than eight records, but for memory; a batch is cut short where 8 MiB are read. Of light records a tenth of a
+    """No less than eight records, but for memory; a batch is cut short where 8 MiB are read. Of light records a fifth of a
     second's, or 8 MiB."""
     assert load.default == expected
     assert max(load.worth_measuring) == measured

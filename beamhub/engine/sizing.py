@@ -19,7 +19,7 @@ MOST_CALL_BYTES = 16 << 20
 """Input of one call, at most, of which `LEAST_BATCH` may need so much."""
 MEASURED_CALL_BYTES = 8 << 20
 """Input of one call, at most, where another batch size is measured: each thread holds it several times over."""
-SHORTEST_SHARE = 10
+SHORTEST_SHARE = 5
 """Of a second: a call of fewer records than it takes for this pays for what a call costs whatever its size."""
 RESULT_BYTES = 16 << 20
 """Outputs of one call, at most, but for the smallest batch."""
