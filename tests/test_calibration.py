@@ -103,18 +103,19 @@ def test_a_difference_that_may_be_noise_changes_nothing(monkeypatch: pytest.Monk
 
 def test_a_small_lead_must_be_there_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     first, other = Setting(4, False), Setting(16, False)
-    order = [first, other, other, first]
+    order = [first, other, first, other, other, first]
 
-    lost = {first: (100.0, 101.0), other: (115.0, 100.0)}
-    assert choose(lost, monkeypatch, freezable=False) == (first, order)
-    kept = {first: (100.0, 90.0), other: (115.0, 105.0)}
+    lost = {first: (100.0, 110.0, 100.0), other: (115.0, 100.0, 104.0)}
+    # The second time the lead is gone.
+    assert choose(lost, monkeypatch, freezable=False) == (first, order[:4])
+    kept = {first: (100.0, 90.0, 95.0), other: (115.0, 105.0, 90.0)}
     assert choose(kept, monkeypatch, freezable=False) == (other, order)
     assert choose({first: (100.0,), other: (125.0,)}, monkeypatch, freezable=False) == (other, order[:2])
 
 
 def test_what_held_one_measurement_up_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     first, other = Setting(4, False), Setting(16, False)
-    rates = {first: (90.0, 100.0), other: (102.0, 103.0)}
+    rates = {first: (90.0, 80.0, 100.0), other: (102.0, 100.0, 103.0)}
 
     assert choose(rates, monkeypatch, freezable=False)[0] == first
 

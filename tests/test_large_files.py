@@ -205,13 +205,13 @@ print([line.split()[1] for line in open("/proc/self/status") if line.startswith(
     not Path("/proc/self/status").exists(), reason="needs /proc, which tells what memory a process took"
 )
 def test_a_large_record_is_held_a_few_times_and_no_more(tmp_path: Path) -> None:
-    """In the buffer, cut, parsed, in a call of two, and another or two on their way within the byte budget: 6 to 9 times.
+    """In the buffer, cut, parsed, in a call of two, and another on its way; measured by itself, planning and calls included.
 
-    Planning, which held it 15 times, is measured as well."""
+    More than half of the byte budget, which would let several smaller ones be on their way."""
     network = save(
         tmp_path / "m", lambda x: {"bytes": tf.strings.length(x)[:, None]}, tf.TensorSpec((None,), tf.string, "x")
     )  # fmt: skip
-    peaks, size = [], 40 << 20
+    peaks, size = [], 72 << 20
     for name, length in [("small", 40), ("large", size)]:
         records = [example(x=[bytes(length + row)]) for row in range(6)]
         write_tfrecord(tmp_path / f"{name}.tfrecord", records)
@@ -221,4 +221,4 @@ def test_a_large_record_is_held_a_few_times_and_no_more(tmp_path: Path) -> None:
         values = library.open(f"{tmp_path}/{name}").to_numpy("bytes")[:, 0]
         assert values.tolist() == [length + row for row in range(6)]
 
-    assert (peaks[1] - peaks[0]) / size < 12
+    assert (peaks[1] - peaks[0]) / size < 8

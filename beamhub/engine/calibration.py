@@ -89,14 +89,17 @@ class Calibration:
     def _confirmed(self, first: Setting, other: Setting, rates: dict[Setting, float]) -> Setting:
         """The other setting, unless it is ahead by so little that chance may have done it, and is not so a second time.
 
-        What disturbs a measurement makes it slower, so of each the better of two tells.
+        What disturbs a measurement makes it slower, so the better of two tells. Where the lead is gone at once, that will do.
         """
         if other == first or rates[other] > rates[first] * CLEARLY_BETTER:
             return other
-        again = {setting: self._rate(setting) for setting in (other, first)}
-        if again[other] <= again[first]:
-            return first
-        return _fastest({setting: max(rates[setting], again[setting]) for setting in (first, other)})
+        again = {first: 0.0, other: 0.0}
+        for pair in ((first, other), (other, first)):
+            for setting in pair:
+                again[setting] = max(again[setting], self._rate(setting))
+            if again[other] <= again[first]:
+                break
+        return _fastest(again)
 
     def _timed_rate(self, setting: Setting) -> tuple[float, float]:
         """The rate, and the seconds that it took to know it."""

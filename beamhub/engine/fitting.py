@@ -140,6 +140,7 @@ class Fitting:
         return chosen
 
     def _fastest(self, call: Call, tried: _Tried, sizes: tuple[int, ...], rate: int | None) -> Call:
+        """What is measured to be fastest, where anything is to be measured."""
         if tried.sample is None or tried.fed > LARGE_RECORD:
             return call
         if len(sizes) == 1 and self.job.variables is not None:

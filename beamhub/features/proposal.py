@@ -66,7 +66,7 @@ def propose(state: VersionState, changes: ShardList, gone: Iterable[str], told: 
     missing = pa.array(sorted(gone), pa.string())
     missing = missing.filter(pc.invert(pc.is_in(missing, changes.relative)))
     wanted = np.flatnonzero(~found.committed)
-    is_plain = _are_plain(found, wanted, state)
+    is_plain = _are_plain(found, wanted)
     plain = wanted[is_plain]
     files = _Files(found, wanted[~is_plain])
     files.propose()
@@ -87,7 +87,7 @@ def propose(state: VersionState, changes: ShardList, gone: Iterable[str], told: 
     return Proposal(missing, added, removed, files.failed, holes, in_ranges)
 
 
-def _are_plain(found: Found, wanted: Integers, state: VersionState) -> Mask:
+def _are_plain(found: Found, wanted: Integers) -> Mask:
     """Which are of files that are done, whole or in ranges of one token of which nothing is committed yet."""
     shards = found.shards
     names = shards.relative.take(wanted).dictionary_encode()
@@ -100,7 +100,7 @@ def _are_plain(found: Found, wanted: Integers, state: VersionState) -> Mask:
     pieces = np.bincount(file, minlength=len(first))
     fits = np.where(whole, pieces[file] == 1, tokens == first[file]) & is_done
     fitting = np.bincount(file[fits], minlength=len(first))
-    is_new = ~as_mask(pc.is_in(names.dictionary, state.manifest.column("relative")))
+    is_new = ~as_mask(pc.is_in(names.dictionary, found.state.manifest.column("relative")))
     plain: Mask = (fitting == pieces)[file] & (whole | is_new[file])
     return plain
 
