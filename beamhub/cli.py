@@ -64,8 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command(*arguments: str) -> NoReturn:
     """`main` as a process of its own, with further arguments before those of the command line."""
-    from beamhub.startup import leave
+    from beamhub.engine.threads import cores
+    from beamhub.startup import leave, share_heaps
 
+    share_heaps(cores())
     leave(main([*arguments, *sys.argv[1:]]))
 
 

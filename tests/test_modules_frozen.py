@@ -77,6 +77,20 @@ def test_no_variable_is_read_any_more(linear: str) -> None:
     assert bound({"z": ones, "a": ones})["y"].tolist() == before == [[4, 6], [4, 6]]
 
 
+def test_copies_made_on_the_way_are_gone(linear: str) -> None:
+    """Also while a process starts, and collects no garbage."""
+    module = load_module(linear)
+    gc.collect()
+    gc.disable()
+    try:
+        assert module.can_freeze("serving_default")
+        left = {type(each).__name__ for each in gc.get_objects() if "convert_to_constants" in repr(type(each))}
+    finally:
+        gc.enable()
+
+    assert not left
+
+
 def test_what_assigns_is_left_alone(linear: str) -> None:
     module = load_module(linear)
 

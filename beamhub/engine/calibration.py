@@ -19,6 +19,7 @@ from beamhub.engine.caller import Caller, Gathered, Rows
 from beamhub.engine.tablespec import Call
 from beamhub.engine.threads import cores
 from beamhub.errors import BeamhubError
+from beamhub.startup import return_freed_memory
 
 WORTH_SECONDS = 2.0
 """A corpus that takes less work than this is not worth measuring for."""
@@ -123,7 +124,10 @@ class Calibration:
         # This call traces, and gives memory back after that; the first of each thread, which takes it again, is not timed either.
         if not attempt():
             return 0.0
-        return measure(attempt, cores()) * call.batch_size
+        rate = measure(attempt, cores()) * call.batch_size
+        # What these threads let go of, the next would take again.
+        return_freed_memory()
+        return rate
 
 
 def _fastest(rates: dict[Setting, float]) -> Setting:

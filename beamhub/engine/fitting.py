@@ -22,7 +22,7 @@ from beamhub.engine.short_calls import most_in_short_call
 from beamhub.engine.sizing import (
     LARGE_RECORD,
     LARGEST_BATCH,
-    LEAST_BATCH,
+    SMALLEST_BATCH,
     Load,
     power_of_two,
     result_bytes,
@@ -101,7 +101,7 @@ class Fitting:
             call = call.of_size(self.job.batch_size)
             return call, self._try(call), None
         largest = replace(load, most=LARGEST_BATCH * LARGEST_BATCH).default
-        few = min(size for size in call.of_size(largest).sizes if size >= min(LEAST_BATCH, largest))
+        few = min(size for size in call.of_size(largest).sizes if size >= min(SMALLEST_BATCH, largest))
         tried = self._try(call.of_size(few))
         if tried.sample is not None:
             last = min(largest, power_of_two(self._about_records(tried.sample)))

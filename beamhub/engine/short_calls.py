@@ -14,8 +14,9 @@ CALL_SECONDS = 1.0
 """What a call may take: one of many heavy records would hold much that the module computes on its way."""
 TRIAL_SECONDS = 4.0
 """What a call may be feared to take that is made to find out."""
-MOMENT = 0.1
-"""A call that takes less is timed three times: the machine may have been busy."""
+MOMENT, SHORT = 0.1, 0.5
+"""A call that takes less than the first is timed three times, for the machine may have been busy; less than the second, twice:
+the first after the one that traces takes memory from the system, a third of the time of a VAE."""
 
 
 def most_in_short_call(bind: Callable[[int], Caller], first: int, last: int, sample: Chunk, rows: Rows) -> int:
@@ -58,6 +59,5 @@ def _seconds(caller: Caller, sample: Chunk, rows: Rows, is_traced: bool = False)
     if not is_traced and attempt() is None:
         return None
     took = attempt()
-    if took is None or took > MOMENT:
-        return took
-    return min([took, *filter(None, (attempt(), attempt()))])
+    again = 0 if took is None or took > SHORT else 1 if took > MOMENT else 2
+    return min(filter(None, (took, *(attempt() for _ in range(again)))), default=None)
