@@ -173,6 +173,19 @@ def test_vectors_are_plain_and_keys_are_not(tmp_path: Path) -> None:
     assert {path for path, column in columns.items() if column.has_dictionary_page} == rich
 
 
+def test_numbers_as_keys_are_told_by_their_differences(tmp_path: Path) -> None:
+    schema = pa.schema([("key", pa.int64()), ("y", pa.list_(pa.float32(), 2))])
+    keys = pa.array([-(1 << 63), 7, 7, 0, (1 << 63) - 1], pa.int64())
+    rows = pa.record_batch([keys, pa.array([[1.0, 2.0]] * 5, schema.field("y").type)], schema=schema)
+    path = path_of(tmp_path, write(tmp_path, rows, schema=schema))
+
+    column = pq.read_metadata(path).row_group(0).column(0)
+    assert set(column.encodings) == {"DELTA_BINARY_PACKED", "RLE"}
+    assert not column.has_dictionary_page
+    assert column.is_stats_set
+    assert pq.read_table(path)["key"].combine_chunks() == keys
+
+
 def test_feature_identity_stays_with_its_column(tmp_path: Path) -> None:
     schema = pq.read_schema(path_of(tmp_path, write(tmp_path, batch(1))))
     assert schema.field("embedding").metadata == {b"identity": b"module@1"}

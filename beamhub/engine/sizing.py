@@ -14,14 +14,15 @@ from beamhub.tasks.binding import Binding
 from beamhub.tasks.gather import Feed
 
 CALL_BYTES = 4 << 20
-"""Input of one call, about: smaller ones pay for the way of a batch through the stages, larger ones leave a core's cache."""
+"""Of one call, about, its input and twice its outputs, which are copied into columns: smaller ones pay for the way of a batch
+through the stages, larger ones leave a core's cache (texts in calls of 16,384 and 64 values took a tenth more processor time)."""
 MOST_CALL_BYTES = 8 << 20
-"""Input of one call, at most, but for the smallest batch: each thread holds it several times over."""
+"""Of one call, at most, but for the smallest batch: each thread holds it several times over."""
 SHORTEST_SHARE = 8
 """Of a second: a call that takes less pays for what a call costs whatever its size; in one that takes more, a module holds much
 that it computes on its way."""
 RESULT_BYTES = 16 << 20
-"""Outputs of one call, at most, but for the smallest batch."""
+"""Outputs of records that go through the stages together, at most."""
 LARGEST_BATCH = 16384
 SMALLEST_BATCH = 4
 """Below it, the cost of a call shows. MobileNetV2 1.0 holds 16 MB for each of its images, and is no faster with 8 of them."""
@@ -49,10 +50,13 @@ class Load:
     @property
     def default(self) -> int:
         """A power of two from 4 to 16,384; 2 for large records."""
-        enough = min((self.most or 0) // SHORTEST_SHARE, MOST_CALL_BYTES // max(self.fed, 1))
-        fast = max(CALL_BYTES // max(self.fed, 1), enough)
-        least = SMALLEST_BATCH if self.fed <= LARGE_RECORD else LARGE_BATCH
-        return max(least, power_of_two(min(fast, self._most)))
+        held = max(1, self.fed + 2 * self.result)
+        short = min((self.most or 0) // SHORTEST_SHARE, MOST_CALL_BYTES // held)
+        # More would not be read for one batch.
+        by_reading = BATCH_BYTES // max(self.read, 1)
+        by_time = LARGEST_BATCH if self.most is None else self.most
+        size = min(max(CALL_BYTES // held, short), by_reading, by_time, LARGEST_BATCH)
+        return max(SMALLEST_BATCH if self.fed <= LARGE_RECORD else LARGE_BATCH, power_of_two(size))
 
     @property
     def worth_measuring(self) -> tuple[int, ...]:
@@ -60,15 +64,6 @@ class Load:
         default = self.default
         half = default // 2
         return (default, half) if half >= SMALLEST_BATCH else (default,)
-
-    @property
-    def _most(self) -> int:
-        """Records in a call, at most."""
-        by_memory = min(MOST_CALL_BYTES // max(self.fed, 1), RESULT_BYTES // max(self.result, 1))
-        # More would not be read for one batch.
-        by_reading = max(SMALLEST_BATCH, BATCH_BYTES // max(self.read, 1))
-        by_time = LARGEST_BATCH if self.most is None else max(SMALLEST_BATCH, self.most)
-        return min(by_memory, by_reading, by_time, LARGEST_BATCH)
 
 
 def power_of_two(most: int) -> int:

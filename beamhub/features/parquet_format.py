@@ -1,8 +1,9 @@
 """Parquet files of a feature table.
 
 Vectors are written plain: a dictionary and statistics of floats cost 5 times the writing and serve nobody.
-Keys and kept columns have both, and zstd; on vectors zstd 1 cost 1.5 times the writing for 8 % of the bytes
-(2.5 times for 44 % where many values are zero), so vectors are not compressed.
+Keys and kept columns have both, and zstd; but numbers as keys, which seldom repeat, are told by their differences (10
+nanoseconds a row beyond plain ones, with a dictionary 63, where a row of 64 values takes 670). On vectors zstd 1 cost 1.5
+times the writing for 8 % of the bytes (2.5 times for 44 % where many values are zero), so vectors are not compressed.
 """
 
 from __future__ import annotations
@@ -81,13 +82,15 @@ class _ParquetSink:
     def __init__(self, file: ChecksumFile, schema: pa.Schema) -> None:
         plain = _plain_columns(schema)
         rich = [path for path, is_plain in plain.items() if not is_plain]
+        numbers = [field.name for field in schema if field.name == "key" and pa.types.is_integer(field.type)]
         self._grouper = RowGrouper(schema)
         self._file = file
         self._native = file.native()
         self._writer = pq.ParquetWriter(
             self._native,
             schema,
-            use_dictionary=rich,
+            use_dictionary=[path for path in rich if path not in numbers],
+            column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
             write_statistics=rich,
             compression=dict.fromkeys(rich, "zstd"),
             compression_level=dict.fromkeys(rich, _LEVEL),
