@@ -64,10 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command(*arguments: str) -> NoReturn:
     """`main` as a process of its own, with further arguments before those of the command line."""
-    from beamhub.engine.threads import cores
-    from beamhub.startup import leave, share_heaps
+    from beamhub.startup import leave
 
-    share_heaps(cores())
     leave(main([*arguments, *sys.argv[1:]]))
 
 

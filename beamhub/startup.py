@@ -19,9 +19,6 @@ import pyarrow as pa
 
 _starting = True
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-_set_malloc = getattr(ctypes.CDLL(None), "mallopt", None)
-_MOST_ARENAS = -8
-"""M_ARENA_MAX of glibc's malloc.h, https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html."""
 
 
 @contextlib.contextmanager
@@ -56,16 +53,6 @@ def return_freed_memory() -> None:
     """Gives free memory back to the system, where the C library can (glibc): 5 ms."""
     if _trim is not None:
         _trim(0)
-
-
-def share_heaps(threads: int) -> None:
-    """Lets threads that begin from now on share so many heaps, where the C library can (glibc), which would give each its own.
-
-    What one thread freed, another takes then: threads that read, call, write and close by turns, in two lanes, held .03 to
-    .08 GB more of 1.4, and were no faster.
-    """
-    if _set_malloc is not None:
-        _set_malloc(_MOST_ARENAS, threads)
 
 
 def started() -> None:
