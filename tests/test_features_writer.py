@@ -114,6 +114,39 @@ def test_pages_do_not_depend_on_the_batches(tmp_path: Path) -> None:
     assert one.checksum == many.checksum
 
 
+@pytest.mark.parametrize(
+    ("width", "cut"), [(64, 8192), (64, 1000), (1280, 52), (1280, 256), (96, 683), (96, 2048), (2, 3000)]
+)
+@pytest.mark.parametrize("key", [pa.int64(), pa.string()])
+def test_pages_do_not_depend_on_where_batches_end(width: int, cut: int, key: pa.DataType, tmp_path: Path) -> None:
+    # Several row groups where rows are small.
+    count = max(9000, 100_000 // width)
+    values = np.random.default_rng(1).random(count * width, np.float32)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(values), width)
+    keys = pa.array(range(count)).cast(key)
+    rows = pa.record_batch({"key": keys, "embedding": vectors, "weight": pa.array(values[:count])})
+    one = write(tmp_path / "1", rows, schema=rows.schema)
+    many = write(tmp_path / "2", *(rows.slice(n, cut) for n in range(0, count, cut)), schema=rows.schema)
+    assert one.checksum == many.checksum
+
+
+def test_readers_of_few_rows_hold_little(tmp_path: Path) -> None:
+    """A reader holds whole pages: were texts handed to the writer in such batches as vectors are, one of 32 MB would come of
+    these."""
+    count = 16000
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(count * 64, np.float32)), 64)
+    columns = {"text": pa.array([f"{n:05d}" * 400 for n in range(count)]), "embedding": vectors}
+    rows = pa.record_batch(columns)
+    path = path_of(tmp_path, write(tmp_path, rows, schema=rows.schema))
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.system_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        next(pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16).iter_batches(10, use_threads=False))
+    finally:
+        pa.set_memory_pool(before)
+    assert 1 << 20 < pool.max_memory() < 8 << 20
+
+
 def test_dictionaries_do_not_change_the_bytes(tmp_path: Path) -> None:
     schema = pa.schema([("key", pa.dictionary(pa.int8(), pa.string()))])
     plain = pa.record_batch({"key": ["b", "a", "b"]})

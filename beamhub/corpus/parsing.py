@@ -18,15 +18,15 @@ class Strings:
     """Byte strings as a string tensor [rows], and as an array of `bytes` where someone wants that."""
 
     def __init__(self, tensor: Any) -> None:
-        self._tensor = tensor
+        self.tensor = tensor
 
     def __len__(self) -> int:
-        return int(self._tensor.shape[0])
+        return int(self.tensor.shape[0])
 
     @functools.cached_property
     def array(self) -> npt.NDArray[np.object_]:
         """As objects, made when they are first asked for."""
-        array: npt.NDArray[np.object_] = self._tensor.numpy()
+        array: npt.NDArray[np.object_] = self.tensor.numpy()
         return array
 
     @functools.cached_property
@@ -34,13 +34,13 @@ class Strings:
         """Bytes of all."""
         import tensorflow as tf
 
-        return int(tf.strings.length(self._tensor).numpy().sum(dtype=np.int64))
+        return int(tf.strings.length(self.tensor).numpy().sum(dtype=np.int64))
 
     def take(self, rows: npt.NDArray[np.int64]) -> Any:
-        """A tensor of some of them: this one for all in order. Never by way of objects, which would be a copy more."""
+        """A tensor of some of them. Never by way of objects, which would be a copy more."""
         import tensorflow as tf
 
-        return self._tensor if np.array_equal(rows, np.arange(len(self))) else tf.gather(self._tensor, rows)
+        return tf.gather(self.tensor, rows)
 
 
 class Parser:

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Gathered, Rows
 from beamhub.engine.tablespec import Call
@@ -112,7 +110,7 @@ class Calibration:
         call = setting.of(self.call)
         caller = self.bind(call)
         gathered = Gathered(call, self.sample)
-        some = np.resize(self.rows, call.batch_size)
+        some = self.rows[: call.batch_size]
 
         def attempt() -> bool:
             try:

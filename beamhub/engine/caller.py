@@ -92,7 +92,7 @@ class Caller:
     breakdown: type[Exception]
 
     def attempt(self, feeds: list[Feed], rows: Rows, size: int) -> Outputs | Exception:
-        """The outputs for some records, or the exception by which the module refuses them.
+        """The outputs for some records, ascending and each once, or the exception by which the module refuses them.
 
         The call has `size` records: the given ones, over and over, for a record that is taken once is taken again.
 
@@ -100,8 +100,7 @@ class Caller:
             ModuleError: an output has another number of rows than the call.
             BeamhubError: the module broke down.
         """
-        padded = rows if len(rows) == size else np.resize(rows, size)
-        outputs = self.raw({feed.binding.input: feed.take(padded) for feed in feeds})
+        outputs = self.raw({feed.binding.input: feed.take(rows, size) for feed in feeds})
         return outputs if isinstance(outputs, Exception) else slice_rows(self.stack(outputs, size), 0, len(rows))
 
     def raw(self, fed: Mapping[str, Array]) -> Outputs | Exception:

@@ -59,7 +59,7 @@ class Trial:
         """Whether a call with one record gives, for some record of a batch, an output that has not one row."""
         gathered = Gathered(self.caller.call, batch)
         for row in itertools.chain.from_iterable(gathered.groups()):
-            outputs = self.caller.raw({each.binding.input: each.take(np.array([row])) for each in gathered.feeds})
+            outputs = self.caller.raw({each.binding.input: each.take(np.array([row]), 1) for each in gathered.feeds})
             if isinstance(outputs, Exception):
                 continue
             if any(isinstance(v, np.ndarray) and (v.ndim == 0 or len(v) != 1) for v in outputs.values()):

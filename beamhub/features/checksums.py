@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
 
 _BLOCK = 1 << 20
@@ -14,10 +15,13 @@ _BLOCK = 1 << 20
 
 def checksum_of(file: BinaryIO) -> tuple[int, str]:
     """Bytes and CRC-32C (8 hex digits) of what is left of a file."""
+    # Always the same memory: a block made anew would be taken from the system, cleared and given back. Of what can be written
+    # to, google_crc32c takes arrays of numpy and nothing else.
+    block = np.empty(_BLOCK, np.uint8)
     size, crc = 0, 0
-    while block := file.read(_BLOCK):
-        size += len(block)
-        crc = google_crc32c.extend(crc, block)
+    while length := cast(io.BufferedIOBase, file).readinto(block.data):
+        size += length
+        crc = google_crc32c.extend(crc, block[:length])
     return size, f"{crc:08x}"
 
 

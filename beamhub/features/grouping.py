@@ -5,6 +5,7 @@ A group ends with the row that fills it: the 16,384th, or the one that reaches 3
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,20 +20,22 @@ Sizes = npt.NDArray[np.int64]
 
 
 class RowGrouper:
-    """Takes batches cut anyhow, gives tables of one chunk cut by the rule."""
+    """Takes batches cut anyhow, gives tables of one chunk cut by the rule, each to be used before the next."""
 
     def __init__(self, schema: pa.Schema, most_rows: int = ROWS, most_bytes: int = BYTES) -> None:
         """`most_bytes` are of Arrow data."""
         self._schema = schema
+        self._width = fixed_width(pa.struct(list(schema)))
         self._most_rows = most_rows
         self._most_bytes = most_bytes
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
         self._bytes = 0
+        self._space: dict[str, npt.NDArray[np.generic]] = {}
 
     def add(self, batch: pa.RecordBatch) -> Iterator[pa.Table]:
         """Takes a batch of the schema; yields the groups that it completes. To be iterated to its end."""
-        ends = np.cumsum(row_bytes(batch))
+        ends = np.cumsum(row_bytes(batch)) if self._width is None else _multiples(self._width, batch.num_rows)
         start = 0
         while start < batch.num_rows:
             before = int(ends[start - 1]) if start else 0
@@ -53,17 +56,44 @@ class RowGrouper:
     def _take(self) -> pa.Table:
         # The Parquet writer cuts pages at chunks: only one chunk gives the same pages whatever the batches
         # were.
-        table = pa.Table.from_batches(self._batches, self._schema)
-        if len(self._batches) > 1:
-            table = table.combine_chunks()
+        batches = self._batches
         self._batches, self._rows, self._bytes = [], 0, 0
-        return table
+        if len(batches) == 1:
+            return pa.Table.from_batches(batches, self._schema)
+        parts = zip(self._schema, zip(*batches, strict=True), strict=True)
+        return pa.table([self._joined(field, chunks) for field, chunks in parts], self._schema)
+
+    def _joined(self, field: pa.Field, chunks: tuple[pa.Array, ...]) -> pa.Array:
+        """Vectors always in the same memory: Arrow's would come from the system and be cleared for each row group."""
+        vectors = [_vectors(chunk) for chunk in chunks]
+        flat = [each for each in vectors if each is not None]
+        if len(flat) < len(chunks):
+            return pa.concat_arrays(chunks)
+        count = sum(map(len, flat))
+        space = self._space.get(field.name)
+        if space is None or len(space) < count:
+            space = self._space[field.name] = np.empty(count, flat[0].dtype)
+        values = pa.array(np.concatenate(flat, out=space[:count]))
+        is_tensor = isinstance(field.type, pa.BaseExtensionType)
+        joined = pa.FixedSizeListArray.from_arrays(values, type=field.type.storage_type if is_tensor else field.type)
+        return pa.ExtensionArray.from_storage(field.type, joined) if is_tensor else joined
+
+
+def _vectors(column: pa.Array) -> npt.NDArray[np.generic] | None:
+    """The numbers of vectors of one size, without a copy; None where the column has others, or a null."""
+    column = column.storage if isinstance(column, pa.ExtensionArray) else column
+    if not pa.types.is_fixed_size_list(column.type) or column.null_count:
+        return None
+    values = column.flatten()
+    is_plain = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    numbers: npt.NDArray[np.generic] | None = values.to_numpy() if is_plain and not values.null_count else None
+    return numbers
 
 
 def row_bytes(batch: pa.RecordBatch) -> Sizes:
     """Bytes of Arrow data of each row, int64 [rows]: a function of the row's values alone, never of how
     arrays are cut."""
-    widths = [_fixed_width(field.type) for field in batch.schema]
+    widths = [fixed_width(field.type) for field in batch.schema]
     total = np.full(batch.num_rows, sum(width for width in widths if width is not None), np.int64)
     for column, width in zip(batch.columns, widths, strict=True):
         if width is None:
@@ -75,7 +105,7 @@ def _sizes(array: pa.Array) -> Sizes:
     kind = array.type
     if isinstance(array, pa.ExtensionArray):
         return _sizes(array.storage)
-    width = _fixed_width(kind)
+    width = fixed_width(kind)
     if width is not None:
         return np.full(len(array), width, np.int64)
     if pa.types.is_fixed_size_list(kind):
@@ -102,12 +132,23 @@ def _list_sizes(array: pa.Array) -> Sizes:
     return np.where(np.asarray(array.is_valid()), sizes, 0) + 4
 
 
-def _fixed_width(kind: pa.DataType) -> int | None:
+@functools.lru_cache(maxsize=4)
+def _multiples(width: int, count: int) -> Sizes:
+    return np.arange(1, count + 1, dtype=np.int64) * width
+
+
+def fixed_width(kind: pa.DataType) -> int | None:
+    """Bytes of Arrow data of each value of a type; None where values differ."""
     if pa.types.is_null(kind) or pa.types.is_boolean(kind):
         return 1
     if pa.types.is_fixed_size_list(kind):
-        inner = _fixed_width(kind.value_type)
+        inner = fixed_width(kind.value_type)
         return None if inner is None else inner * int(kind.list_size)
+    if pa.types.is_struct(kind):
+        parts = [fixed_width(field.type) for field in kind]
+        return None if None in parts else sum(part for part in parts if part is not None)
+    if isinstance(kind, pa.BaseExtensionType):
+        return fixed_width(kind.storage_type)
     if pa.types.is_primitive(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_decimal(kind):
         return int(kind.bit_width) // 8
     return None

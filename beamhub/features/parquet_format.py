@@ -20,7 +20,7 @@ from beamhub import storage
 from beamhub.errors import BeamhubError, TableError
 from beamhub.features.checksums import ChecksumFile, checksum_of
 from beamhub.features.formats import RowSink, TableFormat
-from beamhub.features.grouping import RowGrouper
+from beamhub.features.grouping import RowGrouper, fixed_width
 from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import FORMAT_VERSION, VersionPaths
 
@@ -28,6 +28,10 @@ FOOTER = b"beamhub"
 """The key of beamhub's JSON document in a file's key-value metadata."""
 
 _LEVEL = 1
+
+_BATCH = 1 << 16
+"""Values that the writer takes at a time where a row has a fixed size: with its usual 1,024 it takes 670 nanoseconds for a row
+of 64 floats, so 510. Texts it takes as usual, for a page ends with such a batch, and would have megabytes of them."""
 
 
 class ParquetFormat(TableFormat):
@@ -83,6 +87,8 @@ class _ParquetSink:
         plain = _plain_columns(schema)
         rich = [path for path, is_plain in plain.items() if not is_plain]
         numbers = [field.name for field in schema if field.name == "key" and pa.types.is_integer(field.type)]
+        # A key of any kind: all those of a row group may share a page.
+        is_fixed = all(field.name == "key" or fixed_width(field.type) is not None for field in schema)
         self._grouper = RowGrouper(schema)
         self._file = file
         self._native = file.native()
@@ -94,6 +100,7 @@ class _ParquetSink:
             write_statistics=rich,
             compression=dict.fromkeys(rich, "zstd"),
             compression_level=dict.fromkeys(rich, _LEVEL),
+            write_batch_size=_BATCH if is_fixed else None,
         )
 
     def write(self, batch: pa.RecordBatch) -> None:

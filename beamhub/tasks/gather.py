@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beamhub.corpus.columns import binary_parts
 from beamhub.corpus.parsing import Strings
 from beamhub.tasks.binding import Binding
 from beamhub.tasks.columns import is_bytes, is_list
@@ -36,8 +37,11 @@ class Feed(ABC):
     problems: dict[int, str] = field(default_factory=dict)
 
     @abstractmethod
-    def take(self, rows: npt.NDArray[np.int64]) -> Any:
-        """The array or tensor of some records, [len(rows), *shape]; their lengths must be equal."""
+    def take(self, rows: npt.NDArray[np.int64], size: int) -> Any:
+        """The array or tensor of some records, [size, *shape]: of `rows`, over and over where there are fewer.
+
+        Rows must ascend, each once, and have equal lengths.
+        """
 
     @property
     @abstractmethod
@@ -57,9 +61,11 @@ class StringsFeed(Feed):
         super().__init__(binding, np.ones(len(values), np.int64))
         self._values = values
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Any:
+    def take(self, rows: npt.NDArray[np.int64], size: int) -> Any:
         """A tensor."""
-        return self._values.take(rows)
+        if len(rows) == size == len(self._values):
+            return self._values.tensor
+        return self._values.take(np.resize(rows, size))
 
     @property
     def text_bytes(self) -> int:
@@ -78,15 +84,13 @@ class TextsFeed(Feed):
         super().__init__(binding, np.ones(len(texts), np.int64), problems)
         self._texts = texts
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Any:
+    def take(self, rows: npt.NDArray[np.int64], size: int) -> Any:
         """A tensor; records that are taken more than once, to fill a call up, are copied once they are one."""
         import tensorflow as tf
 
-        some, places = (rows, None) if _are_consecutive(rows) else np.unique(rows, return_inverse=True)
-        if places is not None and len(some) < len(rows):
-            return tf.gather(self.take(some), places)
         part = self._texts.slice(rows[0], len(rows)) if _are_consecutive(rows) else self._texts.take(pa.array(rows))
-        return tf.constant(part.to_numpy(zero_copy_only=False), tf.string)
+        tensor = tf.constant(part.to_numpy(zero_copy_only=False), tf.string)
+        return tf.gather(tensor, np.resize(np.arange(len(rows)), size)) if len(rows) < size else tensor
 
     @property
     def text_bytes(self) -> int:
@@ -101,15 +105,16 @@ class ArrayFeed(Feed):
     values: Array = field(kw_only=True)
     starts: npt.NDArray[np.int64] = field(kw_only=True)
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Array:
+    def take(self, rows: npt.NDArray[np.int64], size: int) -> Array:
         """An array."""
         length = int(self.lengths[rows[0]])
-        if _are_consecutive(rows) and self._contiguous(rows, length):
+        if len(rows) < size:
+            rows = np.resize(rows, size)
+        elif _are_consecutive(rows) and self._contiguous(rows, length):
             start = int(self.starts[rows[0]])
-            flat = self.values[start : start + len(rows) * length]
-        else:
-            flat = self.values[self.starts[rows][:, None] + np.arange(length)]
-        return flat.reshape(len(rows), *self._shape(length))
+            return self.values[start : start + len(rows) * length].reshape(len(rows), *self._shape(length))
+        some: Array = self.values[self.starts[rows][:, None] + np.arange(length)]
+        return some.reshape(size, *self._shape(length))
 
     @property
     def text_bytes(self) -> int:
@@ -127,7 +132,7 @@ class ArrayFeed(Feed):
 
 
 def _are_consecutive(rows: npt.NDArray[np.int64]) -> bool:
-    return bool(len(rows) == rows[-1] - rows[0] + 1 and np.all(np.diff(rows) == 1))
+    return bool(len(rows) == rows[-1] - rows[0] + 1)
 
 
 def gather(binding: Binding, column: pa.Array) -> Feed:
@@ -218,10 +223,12 @@ def _mark_null_elements(column: pa.Array, lengths: npt.NDArray[np.int64], proble
 
 def _as_bytes(column: pa.Array) -> pa.Array:
     """Strings and binaries of any kind as binary, large where they are."""
-    if pa.types.is_string_view(column.type):
-        column = column.cast(pa.large_string())
-    is_small = any(test(column.type) for test in _SMALL)
-    return column.cast(pa.binary() if is_small else pa.large_binary())
+    if any(test(column.type) for test in _SMALL):
+        return column.view(pa.binary())
+    if not any(test(column.type) for test in _LARGE):
+        # From a string view there is no cast to binaries.
+        column = column.cast(pa.large_string() if pa.types.is_string_view(column.type) else pa.large_binary())
+    return column.view(pa.large_binary())
 
 
 def _filled(column: pa.Array) -> pa.Array:
@@ -242,17 +249,8 @@ def _values(binding: Binding, column: pa.Array) -> Array:
 
 def _raw_bytes(binding: Binding, column: pa.Array, problems: dict[int, str]) -> ArrayFeed:
     """Raw pixels in a binary column: one byte a value. Nulls have no length, or are in `problems` whatever they have."""
-    # By buffers (https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-layout), for each call of Arrow's
-    # compute functions lets go of the interpreter's lock, for which others wait.
-    kind = column.type
-    if not any(test(kind) for test in (*_SMALL, *_LARGE)):
-        column = column.cast(pa.large_binary())
-    width = np.int32 if any(test(kind) for test in _SMALL) else np.int64
-    _, bounds, data = column.buffers()
-    # An empty array may have none.
-    ends = np.frombuffer(bounds, width) if len(column) else np.zeros(column.offset + 1, width)
-    offsets = ends[column.offset : column.offset + len(column) + 1].astype(np.int64)
-    values = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    offsets, values = binary_parts(_as_bytes(column))
+    offsets = offsets.astype(np.int64)
     return ArrayFeed(binding, np.diff(offsets), problems, values=values, starts=offsets[:-1])
 
 
