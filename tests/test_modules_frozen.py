@@ -17,6 +17,7 @@ import beamhub
 from beamhub.corpus.shards import Chunk
 from beamhub.engine import calibration, fitting
 from beamhub.engine.calibration import Calibration, Setting
+from beamhub.engine.caller import Caller
 from beamhub.engine.planning import make_plan
 from beamhub.engine.pool import acquire_module
 from beamhub.engine.trial import Trial
@@ -225,3 +226,36 @@ def test_constants_are_made_while_the_module_is_tried_and_before_anything_is_mea
     call = make_plan(ExtractJob(module=linear, corpus=str(job), out=str(tmp_path / "out"), **given)).spec.call
 
     assert call.frozen
+
+
+def test_of_large_records_the_other_core_makes_the_graph_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracing it and its first call take as long as making the constants."""
+    monkeypatch.setattr(fitting, "AHEAD_BYTES", 0)
+    monkeypatch.setattr(fitting, "cores", lambda: 2)
+    monkeypatch.setattr(calibration, "WORTH_SECONDS", 0.0)
+    size = 300_000
+    module = tf.Module()
+    module.scale = tf.Variable(2.0)
+    spec = tf.TensorSpec((None, size), tf.float32, "x")
+    module.apply = tf.function(lambda x: {"y": tf.reduce_mean(x, 1) * module.scale}, input_signature=[spec])
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.apply)
+    events: list[tuple[str, int, bool]] = []
+    attempt, rate = Caller.attempt, Calibration._rate
+
+    def called(self: Caller, *args: Any) -> Any:
+        if self.call.frozen and threading.current_thread() is not threading.main_thread():
+            events.append(("call", args[-1], True))
+        return attempt(self, *args)
+
+    def rated(self: Calibration, setting: Setting) -> float:
+        events.append(("rate", setting.batch_size, setting.frozen))
+        return rate(self, setting)
+
+    monkeypatch.setattr(Caller, "attempt", called)
+    monkeypatch.setattr(Calibration, "_rate", rated)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(4 * size, np.float32)), size)
+    job = flags(tmp_path, str(tmp_path / "m"), pa.table({"x": vectors}))[3]
+
+    make_plan(ExtractJob(module=str(tmp_path / "m"), corpus=str(job), out=str(tmp_path / "out")))
+
+    assert events[:2] == [("call", 4, True), ("rate", 4, False)]

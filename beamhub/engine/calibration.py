@@ -9,8 +9,8 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Gathered, Rows
@@ -61,9 +61,21 @@ class Calibration:
     bind: Callable[[Call], Caller]
     can_freeze: Callable[[Call], bool]
     rate: int | None = None
+    _threads: Executor = field(default_factory=lambda: ThreadPoolExecutor(cores()), init=False)
+    _is_warm: set[Setting] = field(default_factory=set, init=False)
 
     def choose(self) -> Call:
-        """The fastest setting found in the time that measuring may take; the default where all the work takes no longer."""
+        """The fastest setting found in the time that measuring may take; the default where all the work takes no longer.
+
+        To be called once.
+        """
+        with self._threads:
+            chosen = self._chosen()
+        # What these threads let go of, others would take again.
+        return_freed_memory()
+        return chosen
+
+    def _chosen(self) -> Call:
         best = Setting(self.sizes[0], self.call.frozen)
         # What is known already is not measured with more records than there are.
         if self.rate is not None and self.records < WORTH_SECONDS * self.rate:
@@ -111,6 +123,7 @@ class Calibration:
         caller = self.bind(call)
         gathered = Gathered(call, self.sample)
         some = self.rows[: call.batch_size]
+        is_warm = setting in self._is_warm
 
         def attempt() -> bool:
             try:
@@ -120,12 +133,10 @@ class Calibration:
                 return False
 
         # This call traces, and gives memory back after that; the first of each thread, which takes it again, is not timed either.
-        if not attempt():
+        if not is_warm and not attempt():
             return 0.0
-        rate = measure(attempt, cores()) * call.batch_size
-        # What these threads let go of, the next would take again.
-        return_freed_memory()
-        return rate
+        self._is_warm.add(setting)
+        return measure(attempt, cores(), self._threads, is_warm) * call.batch_size
 
 
 def _fastest(rates: dict[Setting, float]) -> Setting:
@@ -135,15 +146,21 @@ def _fastest(rates: dict[Setting, float]) -> Setting:
     return fastest if rates[fastest] > rates[first] * BETTER else first
 
 
-def measure(work: Callable[[], bool], threads: int) -> float:
-    """Calls a second of `work` in so many threads at once, of which each has made one before; 0 where one call fails."""
+def measure(work: Callable[[], bool], threads: int, pool: Executor | None = None, is_warm: bool = False) -> float:
+    """Calls a second of `work` in so many threads at once; 0 where one call fails.
+
+    Each makes one before, unless `is_warm` says that those of `pool`, of which there are so many, have done so.
+    """
+    if pool is None:
+        with ThreadPoolExecutor(threads) as pool:
+            return measure(work, threads, pool)
     begin = threading.Barrier(threads)
 
     def repeat() -> float:
         with contextlib.ExitStack() as broken:
             # Others would wait for this thread for ever.
             broken.callback(begin.abort)
-            good = work()
+            good = is_warm or work()
             broken.pop_all()
         begin.wait()
         calls, started = 0, time.monotonic()
@@ -152,6 +169,5 @@ def measure(work: Callable[[], bool], threads: int) -> float:
             calls += 1
         return calls / (time.monotonic() - started) if good else 0.0
 
-    with ThreadPoolExecutor(threads) as pool:
-        rates = list(pool.map(lambda _: repeat(), range(threads)))
+    rates = list(pool.map(lambda _: repeat(), range(threads)))
     return sum(rates) if all(rates) else 0.0

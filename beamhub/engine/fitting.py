@@ -16,7 +16,7 @@ from beamhub.corpus.formats import reader_for
 from beamhub.corpus.listing import Corpus
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.calibration import Calibration
-from beamhub.engine.caller import Caller, Failure, Rows
+from beamhub.engine.caller import Caller, Failure, Gathered, Rows
 from beamhub.engine.pool import bind_caller
 from beamhub.engine.short_calls import most_in_short_call
 from beamhub.engine.sizing import (
@@ -69,25 +69,26 @@ class Fitting:
         Raises:
             ModuleError, CorpusError: the module takes none of the first records, or its variables cannot be frozen as was asked.
         """
-        with self._freezing_ahead(call):
-            call, tried, load = self._tried(call)
+        with self._other_core() as ahead:
+            if ahead is not None:
+                # It is kept, and what it raises is raised again where it is asked for.
+                ahead.submit(self.module.can_freeze, call.signature)
+            call, tried, load = self._tried(call, ahead)
         if load is None:
             return self._measured(call, tried, (call.batch_size,)), tried.shapes
         return self._measured(call, tried, load.worth_measuring, load.most), tried.shapes
 
     @contextlib.contextmanager
-    def _freezing_ahead(self, call: Call) -> Iterator[None]:
-        """Another core makes the constants that will be tried, while the module is tried with its variables: MobileNetV2 takes a
-        second for either."""
+    def _other_core(self) -> Iterator[ThreadPoolExecutor | None]:
+        """Another core, to make the constants that will be tried, and the graph with them, while the module is tried with its
+        variables: MobileNetV2 takes a second for each. In the end it has done so. None where that is not worth it."""
         if self.job.variables is None and cores() > 1 and self.corpus.shards.bytes >= AHEAD_BYTES:
             with ThreadPoolExecutor(1) as ahead:
-                # It is kept, and what it raises is raised again where it is asked for.
-                ahead.submit(self.module.can_freeze, call.signature)
-                yield
+                yield ahead
         else:
-            yield
+            yield None
 
-    def _tried(self, call: Call) -> tuple[Call, _Tried, Load | None]:
+    def _tried(self, call: Call, ahead: ThreadPoolExecutor | None) -> tuple[Call, _Tried, Load | None]:
         """The call with a size, and what decided it, where nobody had."""
         if call.fixed == 1:
             call = replace(call, stacked=self._is_stacked(call))
@@ -102,8 +103,14 @@ class Fitting:
             return call, self._try(call), None
         largest = replace(load, most=LARGEST_BATCH * LARGEST_BATCH).default
         few = min(size for size in call.of_size(largest).sizes if size >= min(SMALLEST_BATCH, largest))
+        if SMALLEST_BATCH < largest < 4 * SMALLEST_BATCH:
+            # Of such records a call may have so few, and it is hardly worth another graph, and its time, to know what twice as
+            # many would take.
+            few = largest = SMALLEST_BATCH
         tried = self._try(call.of_size(few))
         if tried.sample is not None:
+            if ahead is not None and few == SMALLEST_BATCH:
+                ahead.submit(self._call_frozen, call.of_size(few), tried)
             last = min(largest, power_of_two(self._about_records(tried.sample)))
             most = most_in_short_call(lambda size: self._bound(call.of_size(size)), few, last, tried.sample, tried.rows)
             load = replace(load, most=most)
@@ -148,6 +155,12 @@ class Fitting:
         records = self._about_records(tried.sample)
         can_freeze = self._can_freeze
         return Calibration(call, tried.sample, tried.rows, records, sizes, self._bound, can_freeze, rate).choose()
+
+    def _call_frozen(self, call: Call, tried: _Tried) -> None:
+        """Makes the first call with constants, which traces and optimizes the graph; it is kept."""
+        if self._can_freeze(call) and tried.sample is not None:
+            caller = self._bound(replace(call, frozen=True))
+            caller.attempt(Gathered(caller.call, tried.sample).feeds, tried.rows[: call.batch_size], call.batch_size)
 
     def _can_freeze(self, call: Call) -> bool:
         return self.job.variables is None and bool(self.module.can_freeze(call.signature))
