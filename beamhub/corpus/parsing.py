@@ -59,7 +59,8 @@ class Parser:
     def __init__(self, schema: pa.Schema, tensors: frozenset[str]) -> None:
         self._schema = pa.schema([field for field in schema if field.name not in tensors])
         self._tensors = tensors
-        self._parse = _parse(tuple((field.name, _kind(field.type)) for field in schema), _texts(schema, tensors))
+        self._texts = [field.name for field in schema if field.name in tensors and is_text(field.type)]
+        self._parse = _parse(tuple((field.name, _kind(field.type)) for field in schema))
 
     def parse(self, records: list[bytes]) -> tuple[pa.RecordBatch, dict[str, Strings]] | None:
         """The columns, [records] each, those wanted as tensors apart. None: it refuses the batch."""
@@ -67,10 +68,10 @@ class Parser:
 
         try:
             # Where a message quotes bytes that are no text, TensorFlow's Python layer fails to decode it.
-            parsed, joined = self._parse(tf.constant(records, tf.string, (len(records),)))
+            parsed = self._parse(tf.constant(records, tf.string, (len(records),)))
         except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
             return None
-        if not all(_is_text(each.numpy()) for each in joined):
+        if not all(_is_text(parsed[name]) for name in self._texts):
             return None
         try:
             columns = [_column(parsed[field.name].numpy(), field.type) for field in self._schema]
@@ -98,29 +99,43 @@ def _kind(type: pa.DataType) -> str:
     return "string" if is_text(type) or type in (pa.binary(), pa.large_binary()) else ""
 
 
-def _texts(schema: pa.Schema, tensors: frozenset[str]) -> tuple[str, ...]:
-    return tuple(field.name for field in schema if field.name in tensors and is_text(field.type))
-
-
 @functools.lru_cache(maxsize=64)
-def _parse(kinds: tuple[tuple[str, str], ...], texts: tuple[str, ...]) -> Callable[[Any], Any]:
-    """Traced once for a schema, whatever the number of records."""
+def _parse(kinds: tuple[tuple[str, str], ...]) -> Callable[[Any], dict[str, Any]]:
+    """Of serialized records, [n] strings, the columns by name, [n] each.
+
+    One operation, called as it is: a traced function would hand it to other threads, and take longer by itself than for this.
+    """
     import tensorflow as tf
 
-    features = {name: tf.io.FixedLenFeature((), kind) for name, kind in kinds}
+    names = [name for name, _ in kinds]
+    dense_keys = tf.constant(names, tf.string)
+    none = tf.constant([], tf.string)
+    defaults = [tf.constant([], kind) for _, kind in kinds]
 
-    def parse(records: Any) -> tuple[dict[str, Any], list[Any]]:
-        parsed = tf.io.parse_example(records, features)
-        # A character never spans two values: between them is a line feed, which ends what came before.
-        return parsed, [tf.strings.reduce_join(parsed[name], separator="\n") for name in texts]
+    def parse(records: Any) -> dict[str, Any]:
+        found = tf.raw_ops.ParseExampleV2(
+            serialized=records,
+            names=none,
+            sparse_keys=none,
+            dense_keys=dense_keys,
+            ragged_keys=none,
+            dense_defaults=defaults,
+            num_sparse=0,
+            sparse_types=[],
+            ragged_value_types=[],
+            ragged_split_types=[],
+            dense_shapes=[()] * len(names),
+        )
+        return dict(zip(names, found.dense_values, strict=True))
 
-    traced: Callable[[Any], Any] = tf.function(
-        parse, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)]
-    )
-    return traced
+    return parse
 
 
-def _is_text(joined: bytes) -> bool:
+def _is_text(strings: Any) -> bool:
+    import tensorflow as tf
+
+    # A character never spans two values: between them is a line feed, which ends what came before.
+    joined = tf.raw_ops.ReduceJoin(inputs=strings, reduction_indices=0, separator="\n").numpy()
     if joined.isascii():
         return True
     try:
