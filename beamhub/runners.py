@@ -125,7 +125,7 @@ def _counters(result: Any) -> dict[str, int]:
 
     try:
         found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
-    except (NotImplementedError, AttributeError):
+    except NotImplementedError:
         # Not every runner keeps them.
         return {}
     totals: dict[str, int] = {}

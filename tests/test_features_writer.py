@@ -130,12 +130,15 @@ def test_pages_do_not_depend_on_where_batches_end(width: int, cut: int, key: pa.
     assert one.checksum == many.checksum
 
 
-def test_readers_of_few_rows_hold_little(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary(2000), pa.struct([("blob", pa.binary(2000))])])
+def test_readers_of_few_rows_hold_little(kind: pa.DataType, tmp_path: Path) -> None:
     """A reader holds whole pages: were texts handed to the writer in such batches as vectors are, one of 32 MB would come of
     these."""
     count = 16000
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(count * 64, np.float32)), 64)
-    columns = {"text": pa.array([f"{n:05d}" * 400 for n in range(count)]), "embedding": vectors}
+    texts = [f"{n:05d}" * 400 for n in range(count)]
+    kept = pa.array([{"blob": each.encode()} for each in texts] if pa.types.is_struct(kind) else texts, kind)
+    columns = {"text": kept, "embedding": vectors}
     rows = pa.record_batch(columns)
     path = path_of(tmp_path, write(tmp_path, rows, schema=rows.schema))
     before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.system_memory_pool())
