@@ -119,14 +119,14 @@ def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> Non
         (32 << 20, 8, 4),
         (100_000_000, 8, 2),
         (32, 3 << 20, 4),
-        (64, 256, 4096),
-        (32, 1 << 16, 16),
+        (64, 256, 8192),
+        (32, 1 << 16, 32),
         (32, 1 << 20, 4),
         (32, 1 << 30, 4),
     ],
 )
 def test_default_batch_size(fed: int, result: int, expected: int) -> None:
-    """4 MiB of input and twice the outputs; a power of two from 4 to 16,384; 2 of large ones."""
+    """4 MiB of input and outputs; a power of two from 4 to 16,384; 2 of large ones."""
     assert Load(fed, result).default == expected
 
 
@@ -135,7 +135,7 @@ def test_default_batch_size(fed: int, result: int, expected: int) -> None:
     [
         (Load(4, 4, most=20_000), 16384, (8192,)),
         (Load(4, 4, most=100), 64, (32,)),
-        (Load(64, 256, most=300_000), 8192, (4096,)),
+        (Load(64, 256, most=300_000), 16384, (8192,)),
         (Load(4, 4, most=1), 4, ()),
         (Load(4 << 20, 4, most=1), 4, ()),
         (Load(4 * 784, 8, most=30_000), 2048, (1024,)),
