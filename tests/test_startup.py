@@ -1,7 +1,10 @@
-"""Python's garbage collection while a process starts."""
+"""Python's garbage collection while a process starts, and Arrow's allocator."""
 
+import os
 import subprocess
 import sys
+
+import pytest
 
 SCRIPT = """
 import gc
@@ -35,3 +38,20 @@ def test_what_imports_leave_is_not_looked_at_again_until_the_start_is_over() -> 
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
+
+
+BEFORE = "import pyarrow; from beamhub.startup import choose_allocator"
+AFTER = "from beamhub.startup import choose_allocator; import pyarrow"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pyarrow is built with jemalloc for Linux")
+@pytest.mark.parametrize("imports", [BEFORE, AFTER])
+@pytest.mark.parametrize(("named", "expected"), [(None, "jemalloc"), ("system", "system"), ("mimalloc", "mimalloc")])
+def test_arrow_takes_memory_from_jemalloc_unless_the_user_chose(imports: str, named: str | None, expected: str) -> None:
+    script = f"{imports}\nchoose_allocator()\nprint(pyarrow.default_memory_pool().backend_name)"
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    if named is not None:
+        environment["ARROW_DEFAULT_MEMORY_POOL"] = named
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+
+    assert (done.stdout.strip(), done.stderr) == (expected, "")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import itertools
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -108,11 +109,12 @@ class ParquetFormat(CorpusFormat):
                 raise _miscounted(shard.path, first, starts[groups.stop])
 
 
-@contextmanager
+@contextlib.contextmanager
 def _parquet(source: BinaryIO, path: str) -> Iterator[pq.ParquetFile]:
     try:
-        # Without these two, a whole row group would be in memory at once.
-        yield pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
+        with _by_arrow(source) as given:
+            # Without these two, a whole row group would be in memory at once.
+            yield pq.ParquetFile(given, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         # Arrow tells of a damaged file by a bare OSError; the file system's own have a number or a class.
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
@@ -122,6 +124,14 @@ def _parquet(source: BinaryIO, path: str) -> Iterator[pq.ParquetFile]:
         unknown = isinstance(error, NotImplementedError)
         what = "has what pyarrow does not read" if unknown else "not Parquet, truncated or damaged"
         raise CorpusError(f"{path}: {what} ({_first_line(error)}); {_MEND}") from error
+
+
+def _by_arrow(source: BinaryIO) -> contextlib.AbstractContextManager[Any]:
+    """What Arrow reads: a file of this machine by itself. Through Python, pages of tens of MB would be there once more, and each
+    read would wait for the interpreter's lock."""
+    if isinstance(source, io.BufferedReader) and isinstance(source.raw, io.FileIO):
+        return cast(contextlib.AbstractContextManager[Any], pa.OSFile(source.name, "rb"))
+    return contextlib.nullcontext(source)
 
 
 def _first_line(error: Exception) -> str:

@@ -27,6 +27,7 @@ from beamhub.engine.threads import configure_tensorflow, cores
 from beamhub.engine.work import Work
 from beamhub.errors import ModuleError
 from beamhub.modules.signatures import choose_signature
+from beamhub.startup import choose_allocator
 from beamhub.tasks import Task
 from beamhub.tasks.prepare import make_prepare
 
@@ -122,6 +123,7 @@ def acquire_pool(spec: TableSpec, threads: int | None = None) -> ComputePool:
     count = threads or cores()
 
     def make() -> ComputePool:
+        choose_allocator()
         is_ours = configure_tensorflow(count)
         executor = _executors.get(count, lambda: ThreadPoolExecutor(count, thread_name_prefix="beamhub-compute"))
         module = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
