@@ -7,7 +7,7 @@ from dataclasses import replace
 from benchmarks.workloads import WORKLOADS
 
 SHORT = {
-    "text": replace(WORKLOADS["text"], small=2, large=6),
+    "text": replace(WORKLOADS["text"], rows=1_200_000, small=2, large=6),
     "vae": replace(WORKLOADS["vae"], large=4),
     "mobilenet035": replace(WORKLOADS["mobilenet035"], large=4),
 }
