@@ -10,6 +10,7 @@ import argparse
 import functools
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -41,9 +42,10 @@ def compare(path: str, repeats: int) -> dict[str, Any]:
     bound = {each: module.bind(None, frozen=each[0], precision=each[1]) for each in SETTINGS}
     values = {each: np.concatenate([v.ravel() for v in call(batch).values()]) for each, call in bound.items()}
     rates: dict[Any, list[float]] = {each: [] for each in SETTINGS}
-    for repetition in range(repeats):
-        for each in SETTINGS[:: -1 if repetition % 2 else 1]:
-            rates[each].append(measure(functools.partial(bound[each], batch), cores()))
+    with ThreadPoolExecutor(cores()) as pool:
+        for repetition in range(repeats):
+            for each in SETTINGS[:: -1 if repetition % 2 else 1]:
+                rates[each].append(measure(functools.partial(bound[each], batch), cores(), pool))
     found = {"module": path, "batch": len(next(iter(batch.values()))), "repeats": repeats}
     exact = values[False, "float32"]
     for frozen in (False, True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +104,20 @@ def test_a_difference_that_may_be_noise_changes_nothing(monkeypatch: pytest.Monk
 
 def test_the_better_of_two_measurements_decides_where_chance_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     first, other = Setting(4, False), Setting(16, False)
-    order = [first, other, other, first]
+
+    def found(of_first: tuple[float, ...], of_other: tuple[float, ...]) -> tuple[Setting, list[Setting]]:
+        return choose({first: of_first, other: of_other}, monkeypatch, freezable=False)
 
     # The first measurement of the first was held up.
-    assert choose({first: (100.0, 112.0), other: (115.0, 90.0)}, monkeypatch, freezable=False) == (first, order)
+    assert found((100.0, 112.0), (115.0, 90.0)) == (first, [first, other, first, other])
     # That of the other was.
-    assert choose({first: (100.0, 90.0), other: (95.0, 115.0)}, monkeypatch, freezable=False) == (other, order)
-    assert choose({first: (100.0,), other: (131.0,)}, monkeypatch, freezable=False) == (other, order[:2])
-    assert choose({first: (131.0,), other: (100.0,)}, monkeypatch, freezable=False) == (first, order[:2])
+    assert found((100.0, 90.0), (95.0, 115.0)) == (other, [first, other, other, first])
+    # Neither was, so that what led is not measured again.
+    assert found((100.0,), (95.0, 90.0)) == (first, [first, other, other])
+    assert found((100.0, 90.0), (115.0,)) == (other, [first, other, first])
+    # Or so much between them is no chance.
+    assert found((100.0,), (131.0,)) == (other, [first, other])
+    assert found((131.0,), (100.0,)) == (first, [first, other])
 
 
 def test_smaller_calls_must_be_faster_by_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +138,8 @@ def test_the_first_call_of_a_thread_is_not_timed(monkeypatch: pytest.MonkeyPatch
         calls.append(0.05 if len(calls) > 1 else 10.0)
         return True
 
-    assert calibration.measure(work, 1) == pytest.approx(20.0)
+    with ThreadPoolExecutor(1) as pool:
+        assert calibration.measure(work, 1, pool) == pytest.approx(20.0)
 
 
 def test_little_work_is_not_worth_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +163,7 @@ def test_time_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {plain: 100.0, frozen: 100.0, Setting(16, False): 1000.0}
 
     # Frozen variables are tried in any case, and so close a second time.
-    assert choose(rates, monkeypatch, records=300) == (plain, [plain, frozen, frozen, plain])
+    assert choose(rates, monkeypatch, records=300) == (plain, [plain, frozen, frozen])
 
 
 def test_a_module_that_refuses_the_sample_keeps_the_default() -> None:
@@ -184,8 +192,8 @@ def test_an_error_that_nobody_expects_ends_the_measurement() -> None:
     def work() -> bool:
         raise KeyError("a mistake")
 
-    with pytest.raises((KeyError, threading.BrokenBarrierError)):
-        calibration.measure(work, 2)
+    with ThreadPoolExecutor(2) as pool, pytest.raises((KeyError, threading.BrokenBarrierError)):
+        calibration.measure(work, 2, pool)
 
 
 def test_what_was_not_chosen_leaves_no_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

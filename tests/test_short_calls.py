@@ -67,8 +67,18 @@ def test_what_a_call_takes_whatever_its_size_is_not_the_records_fault(
 
 
 def test_a_call_that_is_refused_bounds_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = [32, 16384, 2048, 256]
-    assert found(32, 16384, lambda size: 1e-3 if size <= 1000 else None, monkeypatch) == (256, tried)
+    tried = [32, 1024, 128]
+    assert found(32, 16384, lambda size: 1e-3 if size <= 1000 else None, monkeypatch) == (128, tried)
+
+
+def test_a_call_that_takes_long_enough_tells_of_larger_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would take memory and time to try: a VAE on small images, whose call of 2,048 takes .2 s, and its graph as long."""
+    most, tried = found(32, 2048, lambda size: 1e-4 + 8e-5 * size, monkeypatch)
+
+    assert most == pytest.approx(12_500, rel=0.05)
+    assert tried == [32, 512]
+    # One that takes less may do so whatever its size.
+    assert found(32, 2048, lambda size: 0.003 + 3e-5 * size, monkeypatch)[1] == [32, 256, 1024]
 
 
 def test_a_module_that_takes_no_large_batch_gets_none(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from beamhub.startup import return_freed_memory
 
 WORTH_SECONDS = 2.0
 """A corpus that takes less work than this is not worth measuring for."""
-LEAST_SECONDS, SHARE = 0.2, 0.02
-"""Measuring batch sizes takes about so long, or this share of the work that there is; frozen variables are tried in any case."""
+LEAST_SECONDS, SHARE = 0.2, 0.01
+"""Settings beside the default are measured about so long, or this share of the work that there is; frozen variables are tried
+in any case."""
 BETTER, SMALLER_BETTER = 1.05, 1.1
 """What a setting must be ahead of the plain default to be taken: less may be noise, and another run would choose another. More
 calls for as many records cost more beside the module too, which is not measured."""
@@ -86,10 +87,10 @@ class Calibration:
         if work < WORTH_SECONDS:
             return best.of(self.call)
         rates, took = {best: rate}, 0.0
+        until = time.monotonic() + max(LEAST_SECONDS, SHARE * work)
         if self.can_freeze(self.call):
             frozen = replace(best, frozen=True)
             rates[frozen], took = self._timed_rate(frozen)
-        until = time.monotonic() + max(LEAST_SECONDS, SHARE * work)
         for size in self.sizes[1:]:
             # The next one takes about as long as the last one did.
             if time.monotonic() + took > until:
@@ -99,11 +100,16 @@ class Calibration:
         return self._confirmed(rates).of(self.call)
 
     def _confirmed(self, rates: dict[Setting, float]) -> Setting:
-        """The fastest, by the better of two measurements where chance may have decided: what disturbs one makes it slower."""
-        close = [setting for setting in rates if rates[setting] * CHANCE > max(rates.values())]
-        if len(close) > 1:
-            for setting in reversed(close):
-                rates[setting] = max(rates[setting], self._rate(setting))
+        """The fastest, where chance may have decided by the better of two measurements: what disturbs one makes it slower.
+
+        What seems the fastest is measured again only if something else does then.
+        """
+        chosen = _fastest(rates)
+        close = [setting for setting in rates if rates[setting] * CHANCE > max(rates.values()) and setting != chosen]
+        for setting in reversed(close):
+            rates[setting] = max(rates[setting], self._rate(setting))
+        if _fastest(rates) != chosen:
+            rates[chosen] = max(rates[chosen], self._rate(chosen))
         return _fastest(rates)
 
     def _timed_rate(self, setting: Setting) -> tuple[float, float]:
@@ -117,7 +123,6 @@ class Calibration:
         caller = self.bind(call)
         gathered = Gathered(call, self.sample)
         some = self.rows[: call.batch_size]
-        is_warm = setting in self._is_warm
 
         def attempt() -> bool:
             try:
@@ -126,9 +131,8 @@ class Calibration:
                 # It breaks down: there may be too little memory for calls of that size, or for several at a time.
                 return False
 
-        # This call traces, and gives memory back after that; the first of each thread, which takes it again, is not timed either.
-        if not is_warm and not attempt():
-            return 0.0
+        # The first call of each thread is not timed: one traces, and each takes memory.
+        is_warm = setting in self._is_warm
         self._is_warm.add(setting)
         return measure(attempt, cores(), self._threads, is_warm) * call.batch_size
 
@@ -143,14 +147,11 @@ def _fastest(rates: dict[Setting, float]) -> Setting:
     return max(filter(is_clear, rates), key=lambda setting: rates[setting], default=first)
 
 
-def measure(work: Callable[[], bool], threads: int, pool: Executor | None = None, is_warm: bool = False) -> float:
-    """Calls a second of `work` in so many threads at once; 0 where one call fails.
+def measure(work: Callable[[], bool], threads: int, pool: Executor, is_warm: bool = False) -> float:
+    """Calls a second of `work` in the threads of a pool, of which there are so many, at once; 0 where one call fails.
 
-    Each makes one before, unless `is_warm` says that those of `pool`, of which there are so many, have done so.
+    Each makes one before, unless `is_warm` says that they have done so.
     """
-    if pool is None:
-        with ThreadPoolExecutor(threads) as pool:
-            return measure(work, threads, pool)
     begin = threading.Barrier(threads)
 
     def repeat() -> float:

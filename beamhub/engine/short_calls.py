@@ -14,7 +14,9 @@ CALL_SECONDS = 1.0
 """What a call may take: one of many heavy records would hold much that the module computes on its way."""
 TRIAL_SECONDS = 4.0
 """What a call may be feared to take that is made to find out."""
-MOMENT, SHORT = 0.1, 0.5
+ENOUGH_SECONDS = 1 / 64
+"""A call that takes longer tells what one of a second has, if most of its time is the records'. Four times as much is aimed at."""
+MOMENT, SHORT = 0.05, 0.5
 """A call that takes less than the first is timed three times, for the machine may have been busy; less than the second, twice:
 the first after the one that traces takes memory from the system, a third of the time of a VAE."""
 
@@ -22,8 +24,9 @@ the first after the one that traces takes memory from the system, a third of the
 def most_in_short_call(bind: Callable[[int], Caller], first: int, last: int, sample: Chunk, rows: Rows) -> int:
     """How many records make a call of one second, as far as calls of `first` to `last` records tell.
 
-    From one it goes on to the largest, a power of two, that would not be long even if each record took as long: much of what a
-    small call takes, it takes whatever its size. A call that is refused, or in which the module breaks down, has too many.
+    From one it goes on to a power of two that takes long enough to tell if each record takes as long, or, where that is no
+    larger, to the largest that would not be long even so: much of what a small call takes, it takes whatever its size. A call
+    that is refused, or in which the module breaks down, has too many.
     `bind` makes a caller for calls of a size, of which one of `first` was made before; `rows` of the sample are such as the
     module takes.
     """
@@ -32,14 +35,21 @@ def most_in_short_call(bind: Callable[[int], Caller], first: int, last: int, sam
     if took is None:
         return first
     while took <= CALL_SECONDS:
-        following = min(last, most, power_of_two(int(size * TRIAL_SECONDS / took)))
+        following = power_of_two(int(size * 4 * ENOUGH_SECONDS / took))
+        if following <= size:
+            following = power_of_two(int(size * TRIAL_SECONDS / took))
+        following = min(last, most, following)
         if following <= size:
             break
         longer = _seconds(bind(following), sample, rows)
         if longer is None:
             most = max(size, following // 8)
-        else:
-            size, took = following, longer
+            continue
+        # What calls take whatever their size is no more than the shorter one took.
+        is_told = longer >= max(ENOUGH_SECONDS, 2 * took)
+        size, took = following, longer
+        if is_told:
+            break
     return min(most, int(size * CALL_SECONDS / took))
 
 
