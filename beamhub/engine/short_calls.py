@@ -15,7 +15,8 @@ CALL_SECONDS = 1.0
 TRIAL_SECONDS = 4.0
 """What a call may be feared to take that is made to find out."""
 ENOUGH_SECONDS = 1 / 64
-"""A call that takes longer tells what one of a second has, if most of its time is the records'. Four times as much is aimed at."""
+"""A call that takes longer tells what one of a second has, if most of its time is the records'; four times as much is aimed
+at."""
 MOMENT, SHORT = 0.05, 0.5
 """A call that takes less than the first is timed three times, for the machine may have been busy; less than the second, twice:
 the first after the one that traces takes memory from the system, a third of the time of a VAE."""
