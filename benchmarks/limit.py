@@ -224,8 +224,7 @@ class Writer:
             writer.write_table(pa.Table.from_batches(waiting), row_group_size=1 << 20)
 
 
-def run(name: str, column: str, module: str, files: list[str], out: Path, size: int, frozen: bool) -> int:
-    function = load(module, name, frozen)
+def run(function: Any, name: str, column: str, files: list[str], out: Path, size: int) -> int:
     is_parquet = files[0].endswith(".parquet")
     parse = None if is_parquet else parser(function, column)
 
@@ -275,7 +274,8 @@ def main() -> None:
     parse.add_argument("--frozen", action="store_true", help="variables are constants")
     args = parse.parse_args()
     one_thread_for_operations(THREADS)
-    print(json.dumps({"rows": run(args.name, args.column, args.module, args.files, args.out, args.size, args.frozen)}))
+    function = load(args.module, args.name, args.frozen)
+    print(json.dumps({"rows": run(function, args.name, args.column, args.files, args.out, args.size)}))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ EVERYTHING = (
     *(f"benchmarks/{name}.py" for name in (*_BOTH, "bare", "rounds", "systems")),
 )
 """The code that figures in `results.jsonl` depend on: beamhub, the limit, the peers and the workloads."""
-THE_LIMIT = tuple(f"benchmarks/{name}.py" for name in (*_BOTH, "search"))
+THE_LIMIT = tuple(f"benchmarks/{name}.py" for name in (*_BOTH, "search", "tries"))
 """The code that a search for the limit's settings depends on."""
 
 

@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import environ
 from pathlib import Path
+from typing import Any
 
 from benchmarks import check
 from benchmarks.check import WrongOutputError
 from benchmarks.process import CommandFailedError, Cost, cost_of
 from benchmarks.results import Results, Row
-from benchmarks.search import Search
+from benchmarks.search import REPEATS, Search
 from benchmarks.statistics import Pair
-from benchmarks.systems import BARE, ENVIRONMENT, LIMIT, OURS, System
-from benchmarks.workloads import Inputs
+from benchmarks.systems import BARE, ENVIRONMENT, LIMIT, OURS, System, tries
+from benchmarks.workloads import Choice, Inputs
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Rounds:
         if is_over():
             return None
         found.make()
-        given = Search(self.searched, self._limit_rate, is_over).chosen(found) if self.searched else found
+        given = Search(self.searched, self._limit_rates, is_over).chosen(found) if self.searched else found
         if given is None:
             return None
         self.results.choose(given.row, given.choice)
@@ -102,10 +103,10 @@ class Rounds:
                 self.results.add(given.row, system.name, checked=checked)
         return given
 
-    def _limit_rate(self, given: Inputs) -> float:
-        pair = self._pair(self.systems[LIMIT], given)
-        # Where something else held the small run up, there is none.
-        return pair.rate if pair.large.seconds > pair.small.seconds else 0.0
+    def _limit_rates(self, given: Inputs, choices: Sequence[Choice]) -> dict[Choice, list[float]]:
+        shutil.rmtree(self.out, ignore_errors=True)
+        found = printed(tries(given, choices, REPEATS, self.out))
+        return {Choice.named(name): rates for name, rates in found.items()}
 
     def _written(self, system: System, its: Inputs) -> check.Rows:
         """Of one file: how many rows there are of several is seen whenever they are measured."""
@@ -124,7 +125,7 @@ class Rounds:
         """
         number = self.results.next_round(given.row)
         if BARE in lacking and self.alone:
-            self.results.add(given.row, BARE, round=number, rate=printed_rate(self.alone(given)))
+            self.results.add(given.row, BARE, round=number, rate=printed(self.alone(given))["rows_per_s"])
         beside = [LIMIT, *({OURS} & self.systems.keys())]
         names = [*beside, *(name for name in lacking if name not in (*beside, BARE))]
         for name in names if number % 2 == 0 else reversed(names):
@@ -164,9 +165,9 @@ class Rounds:
         )
 
 
-def printed_rate(command: Sequence[str]) -> float:
-    """Runs a program that prints its rate as the last line, in JSON."""
+def printed(command: Sequence[str]) -> Any:
+    """Runs a program that prints what it measured as the last line, in JSON."""
     done = subprocess.run(
         command, env={**environ, **ENVIRONMENT}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
     )
-    return float(json.loads(done.stdout.splitlines()[-1])["rows_per_s"])
+    return json.loads(done.stdout.splitlines()[-1])

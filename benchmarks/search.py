@@ -1,4 +1,4 @@
-"""Which batch size, and whether frozen variables, make the limit fastest on this machine: rates as the benchmark has them.
+"""Which batch size, and whether frozen variables, make the limit fastest on this machine.
 
 Found once for a workload and a format, under the same versions and code of the limit; `make bench` begins with it. Every run
 is a line of `search.jsonl`, so that a search may be done in pieces.
@@ -7,7 +7,7 @@ is a line of `search.jsonl`, so that a search may be done in pieces.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -22,13 +22,14 @@ NEAR = 1.05
 
 @dataclass(frozen=True)
 class Search:
-    """`results` are of the limit's settings; `rate` runs the limit on inputs as they were chosen: rows a second.
+    """`results` are of the limit's settings; `rates` runs the limit on inputs with each of some choices, by turns, `REPEATS`
+    times: rows a second.
 
-    No run begins once the time `is_over`.
+    None begin once the time `is_over`.
     """
 
     results: Results
-    rate: Callable[[Inputs], float]
+    rates: Callable[[Inputs, Sequence[Choice]], Mapping[Choice, Sequence[float]]]
     is_over: Callable[[], bool]
 
     def chosen(self, given: Inputs) -> Inputs | None:
@@ -84,12 +85,12 @@ class Search:
         return [each for each in choices if len(tried.get(each, [])) < REPEATS]
 
     def _run(self, given: Inputs, choices: Sequence[Choice]) -> bool:
-        """Runs each some times, one after the other; False where the time is over."""
-        for number in range(REPEATS):
-            for each in choices if number % 2 == 0 else reversed(choices):
-                if self.is_over():
-                    return False
-                self.results.add(given.row, LIMIT, tried=asdict(each), rate=self.rate(given.choose(each)))
+        """Runs each some times; False where the time is over."""
+        if self.is_over():
+            return False
+        for choice, rates in self.rates(given, choices).items():
+            for rate in rates:
+                self.results.add(given.row, LIMIT, tried=asdict(choice), rate=rate)
         return True
 
     def _rates(self, given: Inputs) -> dict[Choice, float]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.workloads import Inputs
+from benchmarks.workloads import Choice, Inputs
 
 LIMIT = "limit"
 OURS = "beamhub"
@@ -57,21 +57,30 @@ def program(module: str, *flags: str, examples: bool = False) -> Command:
     """A program with the arguments of `limit.py`."""
 
     def command(inputs: Inputs, files: int, out: Path) -> list[str]:
-        load = inputs.workload
         network = inputs.module_of_examples if examples else inputs.module
-        names = ["--name", load.name, "--column", load.column, "--module", str(network)]
         chosen = [str(path) for path in inputs.files[:files]]
-        settings = [*load.choice.flags, "--files", *chosen, "--out", str(out), *flags]
-        return [sys.executable, "-m", f"benchmarks.{module}", *names, *settings]
+        settings = [*inputs.choice.flags, "--files", *chosen, "--out", str(out), *flags]
+        return [*_program(module, inputs, network), *settings]
 
     return command
 
 
 def bare(inputs: Inputs) -> list[str]:
     """The command that prints the rate of the module alone."""
+    return [*_program("bare", inputs, inputs.module), *inputs.choice.flags, "--files", str(inputs.files[0])]
+
+
+def tries(inputs: Inputs, choices: Sequence[Choice], repeats: int, out: Path) -> list[str]:
+    """The command that prints rates of the limit with some choices."""
+    names = ["--choices", *(choice.name for choice in choices), "--repeats", str(repeats)]
+    files = [str(path) for path in inputs.files[: inputs.workload.small]]
+    return [*_program("tries", inputs, inputs.module), "--files", *files, "--out", str(out), *names]
+
+
+def _program(module: str, inputs: Inputs, network: Path) -> list[str]:
     load = inputs.workload
-    names = ["--name", load.name, "--column", load.column, "--module", str(inputs.module)]
-    return [sys.executable, "-m", "benchmarks.bare", *names, *load.choice.flags, "--files", str(inputs.files[0])]
+    names = ["--name", load.name, "--column", load.column, "--module", str(network)]
+    return [sys.executable, "-m", f"benchmarks.{module}", *names]
 
 
 def beamhub(*flags: str) -> Command:

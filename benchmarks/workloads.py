@@ -21,6 +21,15 @@ class Choice:
         """For `limit.py` and all programs that take its arguments."""
         return ["--size", str(self.size), *(["--frozen"] if self.frozen else [])]
 
+    @property
+    def name(self) -> str:
+        """As an argument, such as `8` and `8f`, which `named` takes."""
+        return f"{self.size}{'f' if self.frozen else ''}"
+
+    @classmethod
+    def named(cls, name: str) -> Choice:
+        return cls(int(name.removesuffix("f")), name.endswith("f"))
+
 
 @dataclass(frozen=True)
 class Workload:

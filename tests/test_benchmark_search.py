@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,9 @@ def searched(
     """What is chosen where a run of each choice has such a rate, and all runs; time is over after so many."""
     runs: list[Choice] = []
 
-    def run(given: Inputs) -> float:
-        runs.append(given.choice)
-        return rate(given.choice)
+    def run(given: Inputs, choices: Sequence[Choice]) -> dict[Choice, list[float]]:
+        runs.extend(choices)
+        return {choice: [rate(choice) for _ in range(REPEATS)] for choice in choices}
 
     tmp_path.mkdir(exist_ok=True)
     given = Inputs(tmp_path, WORKLOADS[name], "parquet")
@@ -95,12 +95,13 @@ def test_a_search_is_done_in_pieces(tmp_path: Path) -> None:
     assert whole == Choice(wanted, False)
 
     for cut in range(1, len(runs)):
-        first = searched(tmp_path / str(cut), "text", rate, runs_left=cut)
+        first, begun = searched(tmp_path / str(cut), "text", rate, runs_left=cut)
         second, rest = searched(tmp_path / str(cut), "text", rate)
 
-        assert first == (None, runs[:cut])
         assert second == whole
-        assert rest
+        # What was done before is not done again.
+        assert begun + rest == runs
+        assert first == (None if rest else whole)
 
 
 def test_nothing_is_beside_one_record_but_two() -> None:
@@ -110,3 +111,9 @@ def test_nothing_is_beside_one_record_but_two() -> None:
 def test_a_choice_as_flags() -> None:
     assert Choice(8, False).flags == ["--size", "8"]
     assert Choice(8, True).flags == ["--size", "8", "--frozen"]
+
+
+@pytest.mark.parametrize(("choice", "name"), [(Choice(8, False), "8"), (Choice(16, True), "16f")])
+def test_a_choice_by_name(choice: Choice, name: str) -> None:
+    assert choice.name == name
+    assert Choice.named(name) == choice
