@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import environ
 from pathlib import Path
-from typing import Any
 
 from benchmarks import check
 from benchmarks.check import WrongOutputError
@@ -104,9 +103,9 @@ class Rounds:
         return given
 
     def _limit_rates(self, given: Inputs, choices: Sequence[Choice]) -> dict[Choice, list[float]]:
-        shutil.rmtree(self.out, ignore_errors=True)
-        found = printed(tries(given, choices, REPEATS, self.out))
-        return {Choice.named(name): rates for name, rates in found.items()}
+        told = self.out.with_name("rates.json")
+        self.cost(tries(given, choices, REPEATS, self.out, told), ENVIRONMENT)
+        return {Choice.named(name): rates for name, rates in json.loads(told.read_text()).items()}
 
     def _written(self, system: System, its: Inputs) -> check.Rows:
         """Of one file: how many rows there are of several is seen whenever they are measured."""
@@ -125,7 +124,7 @@ class Rounds:
         """
         number = self.results.next_round(given.row)
         if BARE in lacking and self.alone:
-            self.results.add(given.row, BARE, round=number, rate=printed(self.alone(given))["rows_per_s"])
+            self.results.add(given.row, BARE, round=number, rate=printed_rate(self.alone(given)))
         beside = [LIMIT, *({OURS} & self.systems.keys())]
         names = [*beside, *(name for name in lacking if name not in (*beside, BARE))]
         for name in names if number % 2 == 0 else reversed(names):
@@ -165,9 +164,9 @@ class Rounds:
         )
 
 
-def printed(command: Sequence[str]) -> Any:
-    """Runs a program that prints what it measured as the last line, in JSON."""
+def printed_rate(command: Sequence[str]) -> float:
+    """Runs a program that prints its rate as the last line, in JSON."""
     done = subprocess.run(
         command, env={**environ, **ENVIRONMENT}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    return float(json.loads(done.stdout.splitlines()[-1])["rows_per_s"])

@@ -70,9 +70,9 @@ def bare(inputs: Inputs) -> list[str]:
     return [*_program("bare", inputs, inputs.module), *inputs.choice.flags, "--files", str(inputs.files[0])]
 
 
-def tries(inputs: Inputs, choices: Sequence[Choice], repeats: int, out: Path) -> list[str]:
-    """The command that prints rates of the limit with some choices."""
-    names = ["--choices", *(choice.name for choice in choices), "--repeats", str(repeats)]
+def tries(inputs: Inputs, choices: Sequence[Choice], repeats: int, out: Path, told: Path) -> list[str]:
+    """The command that writes rates of the limit with some choices to `told`."""
+    names = ["--choices", *(choice.name for choice in choices), "--repeats", str(repeats), "--told", str(told)]
     files = [str(path) for path in inputs.files[: inputs.workload.small]]
     return [*_program("tries", inputs, inputs.module), "--files", *files, "--out", str(out), *names]
 

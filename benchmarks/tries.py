@@ -1,6 +1,6 @@
 """The limit with several settings by turns, in one process on the same files: rows a second of each run, nothing for starting.
 
-python -m benchmarks.tries --name vae --column image --module FOLDER --files FILE ... --out OUT --choices 2048 4096 2048f
+python -m benchmarks.tries --name vae --column image --module FOLDER --files FILE ... --out OUT --choices 2048 2048f --told FILE
 
 Runs of one process, one right after the other, differ by a few hundredths; whole processes by a tenth and more.
 """
@@ -51,10 +51,11 @@ def main() -> None:
     parse.add_argument("--out", type=Path, required=True)
     parse.add_argument("--choices", nargs="+", type=Choice.named, required=True, help="records in a call; 8f: frozen")
     parse.add_argument("--repeats", type=int, default=3)
+    parse.add_argument("--told", type=Path, required=True, help="rates by choice, as JSON")
     args = parse.parse_args()
     one_thread_for_operations(THREADS)
     gc.disable()
-    print(json.dumps({choice.name: rates for choice, rates in tried(args).items()}))
+    args.told.write_text(json.dumps({choice.name: rates for choice, rates in tried(args).items()}))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.results import Results, Settings
 from benchmarks.search import REPEATS, Search, near
+from benchmarks.systems import ENVIRONMENT, tries
 from benchmarks.workloads import WORKLOADS, Choice, Inputs
 
 HERE = Settings("two cores", "3.11", {"numpy": "2"}, "abc")
@@ -102,6 +108,21 @@ def test_a_search_is_done_in_pieces(tmp_path: Path) -> None:
         # What was done before is not done again.
         assert begun + rest == runs
         assert first == (None if rest else whole)
+
+
+def test_the_limit_runs_with_each_choice_by_turns(tmp_path: Path) -> None:
+    given = Inputs(tmp_path, replace(WORKLOADS["vae"], rows=100, small=1, large=1), "parquet")
+    given.make()
+    wanted = {Choice(32, False), Choice(32, True), Choice(64, False)}
+
+    subprocess.run(
+        tries(given, list(wanted), 2, tmp_path / "out", tmp_path / "told"), check=True, env={**os.environ, **ENVIRONMENT}
+    )
+
+    found = {Choice.named(name): rates for name, rates in json.loads((tmp_path / "told").read_text()).items()}
+    assert found.keys() == wanted
+    assert all(len(rates) == 2 and min(rates) > 0 for rates in found.values())
+    assert pq.read_metadata(tmp_path / "out" / "part-000.parquet").num_rows == 100
 
 
 def test_nothing_is_beside_one_record_but_two() -> None:
