@@ -116,7 +116,9 @@ def test_the_limit_runs_with_each_choice_by_turns(tmp_path: Path) -> None:
     wanted = {Choice(32, False), Choice(32, True), Choice(64, False)}
 
     subprocess.run(
-        tries(given, list(wanted), 2, tmp_path / "out", tmp_path / "told"), check=True, env={**os.environ, **ENVIRONMENT}
+        tries(given, list(wanted), 2, tmp_path / "out", tmp_path / "told"),
+        check=True,
+        env={**os.environ, **ENVIRONMENT},
     )
 
     found = {Choice.named(name): rates for name, rates in json.loads((tmp_path / "told").read_text()).items()}
