@@ -7,22 +7,32 @@ from typing import IO, BinaryIO, cast
 
 import google_crc32c
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 _BLOCK = 1 << 20
-"""More would not stay in a core's cache between reading and adding up: 8 MiB take twice as long."""
+"""Bytes read at a time. More would not stay in a core's cache between reading and adding up: 8 MiB take twice as long."""
 
 
 def checksum_of(file: BinaryIO) -> tuple[int, str]:
     """Bytes and CRC-32C (8 hex digits) of what is left of a file."""
+    size, crc = _extended(file, 0, _block())
+    return size, f"{crc:08x}"
+
+
+def _block() -> npt.NDArray[np.uint8]:
     # Always the same memory: a block made anew would be taken from the system, cleared and given back. Of what can be written
     # to, google_crc32c takes arrays of numpy and nothing else.
-    block = np.empty(_BLOCK, np.uint8)
-    size, crc = 0, 0
+    return np.empty(_BLOCK, np.uint8)
+
+
+def _extended(file: BinaryIO, crc: int, block: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """Bytes of what is left of a file, read through a block, and a CRC-32C that goes on with them."""
+    size = 0
     while length := cast(io.BufferedIOBase, file).readinto(block.data):
         size += length
         crc = google_crc32c.extend(crc, block[:length])
-    return size, f"{crc:08x}"
+    return size, crc
 
 
 class ChecksumFile(io.IOBase):
@@ -32,6 +42,8 @@ class ChecksumFile(io.IOBase):
         """Begins with nothing written."""
         super().__init__()
         self._file = file
+        self._written: io.FileIO | None = None
+        self._block: npt.NDArray[np.uint8] = _block()
         self._crc = 0
         self.size = 0
 
@@ -50,21 +62,34 @@ class ChecksumFile(io.IOBase):
         return len(block)
 
     def native(self) -> pa.NativeFile:
-        """The same file for Arrow, which then writes it all; `measure` afterwards.
+        """The same file for Arrow, which then writes it all; `measure` while it does and when it has.
 
         A file of this machine Arrow writes by itself. Through Python each page would wait for the interpreter's lock: beside
         a thread that holds it, 11 microseconds a row of 64 floats instead of 1.7.
         """
         if isinstance(self._file, io.BufferedWriter):
-            return pa.OSFile(self._file.name, "wb")
+            # It is there, and empty. Had it been cut to nothing, ext4 would allocate all its blocks when it is closed
+            # (auto_da_alloc): .3 seconds for 600 MB.
+            native = pa.OSFile(self._file.name, "ab")
+            self._written = io.FileIO(self._file.name)
+            return native
         return pa.PythonFile(self, "w")
 
     def measure(self) -> None:
-        """Takes the length and the checksum of what Arrow has written by itself."""
-        if isinstance(self._file, io.BufferedWriter):
-            with open(self._file.name, "rb", buffering=0) as written:
-                self.size, checksum = checksum_of(written)
-            self._crc = int(checksum, 16)
+        """Goes on with the length and the checksum, by what Arrow has written by itself since.
+
+        What it wrote just now is in the processor's cache, and at the end little is left for which the job would wait: of a
+        file of 624 MB, .1 seconds.
+        """
+        if self._written is not None:
+            size, self._crc = _extended(self._written, self._crc, self._block)
+            self.size += size
+
+    def close(self) -> None:
+        """Ends measuring; the file that was given stays open."""
+        if self._written is not None:
+            self._written.close()
+        super().close()
 
     def writable(self) -> bool:
         """True."""

@@ -116,15 +116,18 @@ class _ParquetSink:
         self._writer.close()
         self._native.close()
         self._file.measure()
+        self._file.close()
 
     def abort(self) -> None:
         """Closes the writer, which would otherwise write when it is collected."""
         with contextlib.suppress(OSError, pa.ArrowException):
             self._writer.close()
             self._native.close()
+        self._file.close()
 
     def _write(self, table: pa.Table) -> None:
         self._writer.write_table(table, row_group_size=table.num_rows)
+        self._file.measure()
 
 
 def _is_of_numbers(kind: pa.DataType) -> bool:
