@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from beamhub.corpus.shards import Shard
 from beamhub.errors import BeamhubError, UsageError
+from beamhub.features.checksums import ChecksumFile
 from beamhub.features.formats import format_named
 from beamhub.features.grouping import RowGrouper, row_bytes
 from beamhub.features.ledger import Counts, ShardResult
@@ -236,6 +239,45 @@ def test_an_error_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+FULL_DISK = """
+import os, resource, sys
+from pathlib import Path
+from tests.test_features_writer import batch, write
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+before = len(os.listdir("/proc/self/fd"))
+try:
+    write(Path(sys.argv[1]), batch(90_000))
+except OSError as error:
+    raised = error
+print(type(raised).__name__, len(os.listdir("/proc/self/fd")) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
+def test_a_full_disk_leaves_nothing_nor_an_open_file(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path], capture_output=True, text=True)
+
+    assert (done.stdout.split(), done.stderr) == (["OSError", "0"], "")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_checksum_is_taken_as_row_groups_are_written(tmp_path: Path) -> None:
+    # At the end the job waits for what is left of it.
+    path = tmp_path / "data"
+    with path.open("xb") as plain:
+        file = ChecksumFile(plain)
+        with file.native() as native:
+            for data in (b"one" * 9_000, b"two" * 800_000):
+                native.write(data)
+                native.flush()
+                file.measure()
+                written = path.read_bytes()
+                assert written.endswith(data)
+                assert (file.size, file.checksum) == (len(written), f"{crc32c(written):08x}")
+        file.close()
 
 
 def test_left_without_close_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:

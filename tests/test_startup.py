@@ -55,3 +55,25 @@ def test_arrow_takes_memory_from_jemalloc_unless_the_user_chose(imports: str, na
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
 
     assert (done.stdout.strip(), done.stderr) == (expected, "")
+
+
+CODERS = """
+import os
+from beamhub.corpus.coders import example_coder
+from beamhub.startup import choose_allocator
+import pyarrow
+choose_allocator()
+assert example_coder().RecordBatchToExamplesEncoder().encode(pyarrow.record_batch({"n": pyarrow.array([[1]])}))
+print(pyarrow.default_memory_pool().backend_name, os.environ["ARROW_DEFAULT_MEMORY_POOL"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pyarrow is built with jemalloc for Linux")
+@pytest.mark.parametrize(("named", "expected"), [(None, "jemalloc"), ("mimalloc", "mimalloc")])
+def test_the_arrow_in_tfx_bsl_complains_of_no_allocator(named: str | None, expected: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    if named is not None:
+        environment["ARROW_DEFAULT_MEMORY_POOL"] = named
+    done = subprocess.run([sys.executable, "-c", CODERS], capture_output=True, text=True, env=environment)
+
+    assert (done.stdout.split(), done.stderr) == ([expected, expected], "")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from beamhub.corpus.coders import example_coder
 from beamhub.corpus.columns import invalid_text, is_list, is_text, without_columns
 from beamhub.corpus.framing import Frames
 from beamhub.corpus.parsing import Parser
@@ -144,9 +145,7 @@ def _kind(type: pa.DataType) -> str | None:
 
 
 def _decoder(declared: bytes) -> Any:
-    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
-
-    return ExamplesToRecordBatchDecoder(declared)
+    return example_coder().ExamplesToRecordBatchDecoder(declared)
 
 
 def _reason(error: RuntimeError) -> str:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beamhub.corpus.coders import example_coder
 from beamhub.corpus.columns import is_bytes, is_list, is_text, plain
 from beamhub.errors import UsageError
 
@@ -27,14 +28,12 @@ def to_examples(batch: pa.RecordBatch) -> list[bytes]:
     that tf.Example does not have (dates, decimals, structs), a null inside a list, and an integer beyond
     int64; a batch of no rows checks the types alone.
     """
-    from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
-
     features: dict[str, pa.Array] = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         features |= _features(name, column)
     if not features:
         return [b""] * batch.num_rows
-    encoded: list[bytes] = RecordBatchToExamplesEncoder().encode(pa.record_batch(features))
+    encoded: list[bytes] = example_coder().RecordBatchToExamplesEncoder().encode(pa.record_batch(features))
     return encoded
 
 

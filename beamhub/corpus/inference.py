@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from beamhub.corpus.coders import example_coder
 from beamhub.corpus.columns import SAMPLED, invalid_text
 from beamhub.corpus.decoding import KINDS
 from beamhub.errors import CorpusError
@@ -98,10 +99,8 @@ def _look_at(records: list[bytes]) -> dict[str, _Sample]:
 
 def _batches(records: list[bytes]) -> Iterable[pa.RecordBatch]:
     """The records as decoded without a schema, cut where kinds change; bad records are left out."""
-    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
-
     try:
-        yield ExamplesToRecordBatchDecoder().DecodeBatch(records)
+        yield example_coder().ExamplesToRecordBatchDecoder().DecodeBatch(records)
     except RuntimeError:
         if len(records) > 1:
             half = len(records) // 2

@@ -42,8 +42,7 @@ class ChecksumFile(io.IOBase):
         """Begins with nothing written."""
         super().__init__()
         self._file = file
-        self._written: io.FileIO | None = None
-        self._block: npt.NDArray[np.uint8] = _block()
+        self._written: tuple[io.FileIO, npt.NDArray[np.uint8]] | None = None
         self._crc = 0
         self.size = 0
 
@@ -70,9 +69,8 @@ class ChecksumFile(io.IOBase):
         if isinstance(self._file, io.BufferedWriter):
             # It is there, and empty. Had it been cut to nothing, ext4 would allocate all its blocks when it is closed
             # (auto_da_alloc): .3 seconds for 600 MB.
-            native = pa.OSFile(self._file.name, "ab")
-            self._written = io.FileIO(self._file.name)
-            return native
+            self._written = io.FileIO(self._file.name), _block()
+            return pa.OSFile(self._file.name, "ab")
         return pa.PythonFile(self, "w")
 
     def measure(self) -> None:
@@ -82,13 +80,15 @@ class ChecksumFile(io.IOBase):
         file of 624 MB, .1 seconds.
         """
         if self._written is not None:
-            size, self._crc = _extended(self._written, self._crc, self._block)
+            file, block = self._written
+            size, self._crc = _extended(file, self._crc, block)
             self.size += size
 
     def close(self) -> None:
         """Ends measuring; the file that was given stays open."""
         if self._written is not None:
-            self._written.close()
+            file, _ = self._written
+            file.close()
         super().close()
 
     def writable(self) -> bool:

@@ -120,10 +120,10 @@ class _ParquetSink:
 
     def abort(self) -> None:
         """Closes the writer, which would otherwise write when it is collected."""
-        with contextlib.suppress(OSError, pa.ArrowException):
-            self._writer.close()
-            self._native.close()
-        self._file.close()
+        for each in (self._writer, self._native, self._file):
+            # Whatever one cannot do, such as writing a footer to a full disk, the next is still to be closed.
+            with contextlib.suppress(OSError, pa.ArrowException):
+                each.close()
 
     def _write(self, table: pa.Table) -> None:
         self._writer.write_table(table, row_group_size=table.num_rows)
