@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,56 +12,12 @@ from google_crc32c import value as crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beamhub.corpus.shards import Shard
 from beamhub.errors import BeamhubError, UsageError
-from beamhub.features.checksums import ChecksumFile
 from beamhub.features.formats import format_named
 from beamhub.features.grouping import RowGrouper, row_bytes
-from beamhub.features.ledger import Counts, ShardResult
 from beamhub.features.parquet_format import ParquetFormat
 from beamhub.features.paths import VersionPaths
-from beamhub.features.writer import ShardWriter
-
-SHARD = Shard(path="corpus/a", relative="a", size=9, token="t1", start=2, end=5)
-SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string()),
-        pa.field("weight", pa.float32()),
-        pa.field("tags", pa.list_(pa.string())),
-        pa.field("embedding", pa.list_(pa.float32(), 2), metadata={"identity": "module@1"}),
-        pa.field("map", pa.fixed_shape_tensor(pa.float32(), [2, 1])),
-        pa.field("boxes", pa.list_(pa.list_(pa.float32(), 4))),
-    ]
-)
-
-
-def batch(rows: int, first: int = 0) -> pa.RecordBatch:
-    numbers = np.arange(first, first + rows)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.repeat(numbers, 2).astype(np.float32)), 2)
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array([f"k{n}" for n in numbers]),
-            pa.array(numbers.astype(np.float32)),
-            pa.array([["x"] * (n % 3) for n in numbers], pa.list_(pa.string())),
-            vectors,
-            pa.ExtensionArray.from_storage(SCHEMA.field("map").type, vectors),
-            pa.array([[[n, n, n, n]] * (n % 2) for n in numbers], SCHEMA.field("boxes").type),
-        ],
-        schema=SCHEMA,
-    )
-
-
-def write(folder: Path, *batches: pa.RecordBatch, schema: pa.Schema = SCHEMA, shard: Shard = SHARD) -> ShardResult:
-    rows = sum(each.num_rows for each in batches)
-    paths = VersionPaths(str(folder), "e1")
-    with ShardWriter(ParquetFormat(), paths, shard, schema) as writer:
-        for each in batches:
-            writer.write(each)
-        return writer.close(Counts(read=rows + 3, produced=rows, dead=2, skipped=1, null_keys=1))
-
-
-def path_of(folder: Path, result: ShardResult) -> Path:
-    return folder / "v=e1" / result.file
+from tests.shard_rows import SCHEMA, batch, path_of, write
 
 
 def test_file_holds_the_rows_and_the_result_says_so(tmp_path: Path) -> None:
@@ -228,77 +182,6 @@ def test_numbers_as_keys_are_told_by_their_differences(tmp_path: Path) -> None:
 def test_feature_identity_stays_with_its_column(tmp_path: Path) -> None:
     schema = pq.read_schema(path_of(tmp_path, write(tmp_path, batch(1))))
     assert schema.field("embedding").metadata == {b"identity": b"module@1"}
-
-
-def test_an_error_leaves_nothing(tmp_path: Path) -> None:
-    def interrupted() -> None:
-        with ShardWriter(ParquetFormat(), VersionPaths(str(tmp_path), "e1"), SHARD, SCHEMA) as writer:
-            writer.write(batch(9000))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-FULL_DISK = """
-import os, resource, sys
-from pathlib import Path
-from tests.test_features_writer import batch, write
-
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-before = len(os.listdir("/proc/self/fd"))
-try:
-    write(Path(sys.argv[1]), batch(90_000))
-except OSError as error:
-    raised = error
-print(type(raised).__name__, len(os.listdir("/proc/self/fd")) - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
-def test_a_full_disk_leaves_nothing_nor_an_open_file(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path], capture_output=True, text=True)
-
-    assert (done.stdout.split(), done.stderr) == (["OSError", "0"], "")
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def test_checksum_is_taken_as_row_groups_are_written(tmp_path: Path) -> None:
-    # At the end the job waits for what is left of it.
-    path = tmp_path / "data"
-    with path.open("xb") as plain:
-        file = ChecksumFile(plain)
-        with file.native() as native:
-            for data in (b"one" * 9_000, b"two" * 800_000):
-                native.write(data)
-                native.flush()
-                file.measure()
-                written = path.read_bytes()
-                assert written.endswith(data)
-                assert (file.size, file.checksum) == (len(written), f"{crc32c(written):08x}")
-        file.close()
-
-
-def test_left_without_close_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    writer = ShardWriter(ParquetFormat(), VersionPaths(str(tmp_path), "e1"), SHARD, SCHEMA)
-    with pytest.raises(BeamhubError, match="left without close"), writer:
-        writer.write(batch(1))
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def test_the_first_whole_attempt_stays(tmp_path: Path) -> None:
-    first = write(tmp_path, batch(5))
-    again = write(tmp_path, batch(6))
-    assert again == first
-    assert pq.read_metadata(path_of(tmp_path, first)).num_rows == 5
-
-
-def test_broken_file_in_its_place_is_replaced(tmp_path: Path) -> None:
-    first = write(tmp_path, batch(5))
-    path_of(tmp_path, first).write_bytes(b"PAR1")
-    assert write(tmp_path, batch(5)) == first
-    assert pq.read_metadata(path_of(tmp_path, first)).num_rows == 5
 
 
 def test_null_vector_is_refused(tmp_path: Path) -> None:
