@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.results import MEASURED, Results, Row, by_row
 from benchmarks.statistics import Interval, Pair, exceeds, median, meets
 from benchmarks.systems import BARE, LIMIT, OURS, SYSTEMS
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import WORKLOADS, Choice
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -59,7 +60,7 @@ def verdict(found: Interval, met: bool) -> str:
 
 
 def limit_shares(measured: Measured) -> str:
-    """beamhub's ratios to the limit, with their targets, the bare module's, and how the limit calls."""
+    """beamhub's ratios to the limit, with their targets, the bare module's, and how both call."""
 
     def cell(row: Row, results: Results, name: str) -> str:
         ratio = results.ratio(row, name, LIMIT)
@@ -73,18 +74,22 @@ def limit_shares(measured: Measured) -> str:
             *title(row),
             *(cell(row, results, name) for name in WAYS),
             str(results.ratio(row, BARE, LIMIT) or ""),
-            calls(results, row),
+            calls([choice] if (choice := results.choice(row)) else []),
+            calls(results.settled(row, OURS)),
         ]
         for row, results in measured.items()
     )
     ways = [SYSTEMS[name].title for name in WAYS]
-    return table(["workload", "corpus", *ways, "the module alone", "the limit's calls"], rows)
+    return table(["workload", "corpus", *ways, "the module alone", "the limit's calls", "beamhub's"], rows)
 
 
-def calls(results: Results, row: Row) -> str:
-    """How the limit calls."""
-    choice = results.choice(row)
-    return "" if choice is None else f"{choice.size:,} records, {'frozen' if choice.frozen else 'plain'}"
+def calls(found: Sequence[Choice]) -> str:
+    """How a module is called; where it is not always the same, in how many of the runs."""
+    times = Counter(found)
+    names = {each: f"{each.size:,} records, {'frozen' if each.frozen else 'plain'}" for each in times}
+    if len(times) < 2:
+        return "".join(names.values())
+    return "; ".join(f"{names[each]} in {count} of {len(found)}" for each, count in times.most_common())
 
 
 def peer_shares(measured: Measured) -> str:

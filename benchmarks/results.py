@@ -168,6 +168,10 @@ class Results:
         """By round."""
         return {line["round"]: Pair.from_json(line) for line in self._of(row, system) if "small" in line}
 
+    def settled(self, row: Row, system: str) -> list[Choice]:
+        """How each run of beamhub called the module."""
+        return [Choice.named(name) for line in self._of(row, system) for name in line.get("settled", [])]
+
     def rates(self, row: Row, system: str) -> dict[int, float]:
         """Rows per second by round; the bare module's are measured directly."""
         direct = {

@@ -132,7 +132,7 @@ class Rounds:
                 self._measured(self.systems[name], given, number)
 
     def _measured(self, system: System, given: Inputs, number: int) -> None:
-        pair = self._pair(system, given)
+        pair, settled = self._pair(system, given)
         if pair.large.seconds <= pair.small.seconds:
             print(
                 f"{given.row} {system.name}: the large corpus took no longer than the small one; not counted",
@@ -140,20 +140,24 @@ class Rounds:
                 flush=True,
             )
             return
-        self.results.add(given.row, system.name, round=number, **asdict(pair))
+        told = {"settled": [choice.name for choice in settled]} if settled else {}
+        self.results.add(given.row, system.name, round=number, **asdict(pair), **told)
         self._tell(given, system.name, pair)
 
-    def _pair(self, system: System, given: Inputs) -> Pair:
+    def _pair(self, system: System, given: Inputs) -> tuple[Pair, list[Choice]]:
+        """What both runs cost, and how beamhub called the module in each, which it settles anew."""
         its = system.given(given)
         load = its.workload
-        costs = []
+        costs: list[Cost] = []
+        settled: list[Choice] = []
         for files in (load.small, load.large):
             costs.append(self._run(system, its, files))
             rows = check.count(self.out)
             if rows != files * load.rows:
                 raise WrongOutputError(f"{system.name} on {given.row}: {rows:,} rows of {files * load.rows:,}")
+            settled += settled_in(self.out)
         shutil.rmtree(self.out)
-        return Pair(costs[0], costs[1], load.small * load.rows, load.large * load.rows)
+        return Pair(costs[0], costs[1], load.small * load.rows, load.large * load.rows), settled
 
     def _tell(self, given: Inputs, name: str, pair: Pair) -> None:
         print(
@@ -162,6 +166,12 @@ class Rounds:
             file=sys.stderr,
             flush=True,
         )
+
+
+def settled_in(out: Path) -> list[Choice]:
+    """How beamhub calls the module, by the version that it wrote; none where another system wrote."""
+    calls = [json.loads(path.read_text())["call"] for path in out.glob("v=*/_beamhub/spec.json")]
+    return [Choice(call["batch_size"], call["frozen"]) for call in calls]
 
 
 def printed_rate(command: Sequence[str]) -> float:

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import page
 from benchmarks.results import Results
 from benchmarks.systems import LIMIT
+from benchmarks.workloads import Choice
 from tests.test_benchmarks import HERE, TEXT, pair, record
 
 
@@ -43,6 +44,24 @@ def test_page_shows_ratios_targets_and_costs(tmp_path: Path) -> None:
     assert cells(text, "beamhub, one process", "| 5 |")[3:] == ["1.5, 1.5 met", "3", "90", "90", "5"]
     assert "1 outputs (1,234 rows)" in text
     assert "two cores; Python 3.11, numpy 2; code abc" in text
+
+
+def test_page_tells_how_limit_and_beamhub_called(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl", HERE)
+    results.choose(TEXT, Choice(16384, False))
+    record(results, LIMIT, {0: 100.0})
+    results.add(TEXT, "beamhub", round=0, settled=["8192f", "16384"], **asdict(pair(95.0)))
+
+    assert cells(page.limit_shares({TEXT: results}), "0.95")[7:] == [
+        "16,384 records, plain",
+        "8,192 records, frozen in 1 of 2; 16,384 records, plain in 1 of 2",
+    ]
+
+    results.choose(TEXT, Choice(8192, False))
+    record(results, LIMIT, {1: 100.0})
+    results.add(TEXT, "beamhub", round=1, settled=["8192", "8192"], **asdict(pair(95.0)))
+
+    assert cells(page.limit_shares({TEXT: results}), "0.95")[7:] == ["8,192 records, plain"] * 2
 
 
 def test_ahead_of_the_best_peer_is_only_who_was_measured_beside_all(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from benchmarks.process import CommandFailedError, Cost, cost_of
 from benchmarks.results import Results
 from benchmarks.rounds import Rounds
 from benchmarks.systems import LIMIT, System
-from benchmarks.workloads import WORKLOADS, Inputs
+from benchmarks.workloads import WORKLOADS, Choice, Inputs
 from tests.test_benchmarks import HERE, TEXT
 
 
@@ -115,6 +115,32 @@ def test_peers_that_come_later_have_beamhub_beside_them(tmp_path: Path, given: I
 
     assert [name for name, number in steps(tmp_path) if number == 1] == ["peer", "beamhub", LIMIT]
     assert Results(tmp_path / "results.jsonl", HERE).ratio(TEXT, "beamhub", "peer") is not None
+
+
+def test_how_beamhub_called_is_kept_of_both_runs(tmp_path: Path, given: Inputs) -> None:
+    """A slope between runs that settled on different sizes tells nothing."""
+
+    def copy_with_version(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
+        cost = copy(command, environment)
+        spec = Path(command[0], "v=1", "_beamhub", "spec.json")
+        spec.parent.mkdir(parents=True)
+        size = 8192 if int(command[1]) > 500 else 16384
+        spec.write_text(json.dumps({"call": {"batch_size": size, "frozen": size == 8192}}))
+        return cost
+
+    measured = Results(tmp_path / "results.jsonl", HERE)
+    named = {LIMIT: copying(LIMIT), "beamhub": copying("beamhub")}
+    Rounds(measured, named, tmp_path / "out", cost=copy_with_version).run([given], 1)
+
+    found = [Choice(16384, False), Choice(8192, True)]
+    assert measured.settled(TEXT, "beamhub") == found
+    assert Results(tmp_path / "results.jsonl", HERE).settled(TEXT, "beamhub") == found
+
+
+def test_other_systems_settle_nothing(tmp_path: Path, given: Inputs) -> None:
+    rounds(tmp_path, copying(LIMIT)).run([given], 1)
+
+    assert Results(tmp_path / "results.jsonl", HERE).settled(TEXT, LIMIT) == []
 
 
 def test_nothing_begins_after_the_deadline(tmp_path: Path, given: Inputs) -> None:

@@ -84,40 +84,64 @@ def test_the_fastest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {
         Setting(4, False): 100.0,
         Setting(4, True): 150.0,
-        Setting(16, True): 200.0,
-        Setting(16, False): 300.0,
-        Setting(2, True): 50.0,
+        Setting(2, True): 200.0,
+        Setting(2, False): 300.0,
+        Setting(1, True): 50.0,
     }
 
     found, tried = choose(rates, monkeypatch)
 
-    assert found == Setting(16, True)
+    assert found == Setting(2, True)
     # Plain variables are not tried again where constants were faster.
-    assert tried == [Setting(4, False), Setting(4, True), Setting(16, True), Setting(2, True)]
+    kinds, sizes = [Setting(4, False), Setting(4, True), Setting(4, False)], [Setting(2, True), Setting(4, True)]
+    assert tried == [*kinds, *sizes, Setting(2, True), Setting(1, True)]
 
 
 def test_a_difference_that_may_be_noise_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = {Setting(4, False): 100.0, Setting(4, True): 104.0, Setting(16, False): 104.0}
+    rates = {Setting(4, False): 100.0, Setting(4, True): 104.0, Setting(2, False): 104.0}
 
     assert choose(rates, monkeypatch)[0] == Setting(4, False)
 
 
-def test_the_better_of_two_measurements_decides_where_chance_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, other = Setting(4, False), Setting(16, False)
+def test_the_better_of_two_measurements_decides_on_constants(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, frozen = Setting(4, False), Setting(4, True)
 
-    def found(of_first: tuple[float, ...], of_other: tuple[float, ...]) -> tuple[Setting, list[Setting]]:
-        return choose({first: of_first, other: of_other}, monkeypatch, freezable=False)
+    def found(of_plain: tuple[float, ...], of_frozen: tuple[float, ...]) -> tuple[Setting, list[Setting]]:
+        return choose({plain: of_plain, frozen: of_frozen}, monkeypatch)
 
-    # The first measurement of the first was held up.
-    assert found((100.0, 112.0), (115.0, 90.0)) == (first, [first, other, first, other])
+    # The first measurement of the first was held up, by whatever factor.
+    assert found((100.0, 112.0), (115.0, 90.0)) == (plain, [plain, frozen, plain, frozen])
+    assert found((50.0, 112.0), (115.0, 90.0)) == (plain, [plain, frozen, plain, frozen])
     # That of the other was.
-    assert found((100.0, 90.0), (95.0, 115.0)) == (other, [first, other, other, first])
+    assert found((100.0, 90.0), (95.0, 115.0)) == (frozen, [plain, frozen, frozen, plain])
     # Neither was, so that what led is not measured again.
-    assert found((100.0,), (95.0, 90.0)) == (first, [first, other, other])
-    assert found((100.0, 90.0), (115.0,)) == (other, [first, other, first])
-    # Or so much between them is no chance.
-    assert found((100.0,), (131.0,)) == (other, [first, other])
-    assert found((131.0,), (100.0,)) == (first, [first, other])
+    assert found((100.0,), (95.0, 90.0)) == (plain, [plain, frozen, frozen])
+    assert found((100.0, 90.0), (115.0,)) == (frozen, [plain, frozen, plain])
+
+
+def test_smaller_calls_must_lead_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a job's rate may hang on it, and a neighbour's work for a tenth of a second must not decide."""
+    larger, smaller = Setting(4, False), Setting(2, False)
+
+    def found(of_larger: tuple[float, ...], of_smaller: tuple[float, ...]) -> tuple[Setting, list[Setting]]:
+        return choose({larger: of_larger, smaller: of_smaller}, monkeypatch, freezable=False)
+
+    both = [larger, smaller, larger, smaller]
+    assert found((100.0, 102.0), (120.0, 118.0)) == (smaller, both)
+    # The larger was held up once, by whatever factor, or twice.
+    assert found((50.0, 102.0), (80.0, 80.0)) == (larger, both)
+    assert found((100.0, 50.0), (130.0, 80.0)) == (larger, both)
+    # The smaller was not ahead again.
+    assert found((100.0, 100.0), (130.0, 105.0)) == (larger, both)
+    # It was not ahead: large calls stay.
+    assert found((100.0,), (105.0,)) == (larger, [larger, smaller])
+
+
+def test_smaller_calls_are_compared_with_the_faster_kind_of_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, frozen, smaller = Setting(4, False), Setting(4, True), Setting(2, True)
+
+    assert choose({plain: 100.0, frozen: 130.0, smaller: 135.0}, monkeypatch)[0] == frozen
+    assert choose({plain: 100.0, frozen: 130.0, smaller: 145.0}, monkeypatch)[0] == smaller
 
 
 def test_smaller_calls_must_be_faster_by_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +184,7 @@ def test_time_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "LEAST_SECONDS", -1.0)
     monkeypatch.setattr(calibration, "SHARE", -1.0)
     plain, frozen = Setting(4, False), Setting(4, True)
-    rates = {plain: 100.0, frozen: 100.0, Setting(16, False): 1000.0}
+    rates = {plain: 100.0, frozen: 100.0, Setting(2, False): 1000.0}
 
     # Frozen variables are tried in any case, and so close a second time.
     assert choose(rates, monkeypatch, records=300) == (plain, [plain, frozen, frozen])

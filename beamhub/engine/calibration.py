@@ -25,11 +25,8 @@ LEAST_SECONDS, SHARE = 0.2, 0.01
 """Settings beside the default are measured about so long, or this share of the work that there is; frozen variables are tried
 in any case."""
 BETTER, SMALLER_BETTER = 1.05, 1.1
-"""What a setting must be ahead of the plain default to be taken: less may be noise, and another run would choose another. More
-calls for as many records cost more beside the module too, which is not measured."""
-CHANCE = 1.3
-"""By so much, measurements of one setting differ: of texts in calls of 8,192, 1.0 and 1.26 million a second in succession."""
-
+"""What constants must be ahead of variables to be taken, and smaller calls of larger ones: less may be noise, and another run
+would choose another. More calls for as many records cost more beside the module too, which is not measured."""
 _TRIAL_SECONDS = 0.06
 """A setting is tried for so long, by one call of each thread at least."""
 
@@ -86,36 +83,53 @@ class Calibration:
         work = self.records / rate if rate else 0.0
         if work < WORTH_SECONDS:
             return best.of(self.call)
-        rates, took = {best: rate}, 0.0
         until = time.monotonic() + max(LEAST_SECONDS, SHARE * work)
+        took = 0.0
         if self.can_freeze(self.call):
-            frozen = replace(best, frozen=True)
-            rates[frozen], took = self._timed_rate(frozen)
+            began = time.monotonic()
+            best, rate = self._kind(best, rate)
+            took = time.monotonic() - began
         for size in self.sizes[1:]:
+            began = time.monotonic()
             # The next one takes about as long as the last one did.
-            if time.monotonic() + took > until:
+            if began + took > until:
                 break
-            other = Setting(size, _fastest(rates).frozen)
-            rates[other], took = self._timed_rate(other)
-        return self._confirmed(rates).of(self.call)
+            smaller = replace(best, batch_size=size)
+            if led := self._leads_twice(smaller, best, rate):
+                best, rate = smaller, led
+            took = time.monotonic() - began
+        return best.of(self.call)
 
-    def _confirmed(self, rates: dict[Setting, float]) -> Setting:
-        """The fastest, where chance may have decided by the better of two measurements: what disturbs one makes it slower.
+    def _kind(self, plain: Setting, rate: float) -> tuple[Setting, float]:
+        """Variables or constants, and the rate.
 
-        What seems the fastest is measured again only if something else does then.
+        What disturbs a measurement makes it slower, so the better of two of each counts; what leads is measured again only
+        if it does not lead any more.
         """
-        chosen = _fastest(rates)
-        close = [setting for setting in rates if rates[setting] * CHANCE > max(rates.values()) and setting != chosen]
-        for setting in reversed(close):
-            rates[setting] = max(rates[setting], self._rate(setting))
-        if _fastest(rates) != chosen:
-            rates[chosen] = max(rates[chosen], self._rate(chosen))
-        return _fastest(rates)
+        frozen = replace(plain, frozen=True)
+        rates = {plain: rate, frozen: self._rate(frozen)}
 
-    def _timed_rate(self, setting: Setting) -> tuple[float, float]:
-        """The rate, and the seconds that it took to know it."""
-        begun = time.monotonic()
-        return self._rate(setting), time.monotonic() - begun
+        def leader() -> Setting:
+            return frozen if rates[frozen] > BETTER * rates[plain] else plain
+
+        first = leader()
+        other = plain if first == frozen else frozen
+        rates[other] = max(rates[other], self._rate(other))
+        if leader() != first:
+            rates[first] = max(rates[first], self._rate(first))
+        return leader(), rates[leader()]
+
+    def _leads_twice(self, smaller: Setting, than: Setting, rate: float) -> float:
+        """The rate of smaller calls that are clearly ahead, and are so again when both are measured anew; else 0.
+
+        A default that was held up is slower by any factor, and half the rate of the job may hang on it; where in doubt, calls
+        stay large.
+        """
+        if self._rate(smaller) <= SMALLER_BETTER * rate:
+            return 0.0
+        again = max(rate, self._rate(than))
+        led = self._rate(smaller)
+        return led if led > SMALLER_BETTER * again else 0.0
 
     def _rate(self, setting: Setting) -> float:
         """Records a second; 0 where the module refuses the sample, or breaks down."""
@@ -135,16 +149,6 @@ class Calibration:
         is_warm = setting in self._is_warm
         self._is_warm.add(setting)
         return measure(attempt, cores(), self._threads, is_warm) * call.batch_size
-
-
-def _fastest(rates: dict[Setting, float]) -> Setting:
-    """The first setting, unless others are clearly faster."""
-    first = next(iter(rates))
-
-    def is_clear(other: Setting) -> bool:
-        return rates[other] > rates[first] * (SMALLER_BETTER if other.batch_size < first.batch_size else BETTER)
-
-    return max(filter(is_clear, rates), key=lambda setting: rates[setting], default=first)
 
 
 def measure(work: Callable[[], bool], threads: int, pool: Executor, is_warm: bool = False) -> float:
