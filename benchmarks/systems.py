@@ -100,8 +100,9 @@ def workers(mode: str) -> Command:
 ROWS = {"text": 100_000, "vae": 20_000}
 PLAIN = {"text": 20_000, "vae": 8_000, "mobilenet035": 300, "mobilenet100": 150}
 LOGS = {"text": 20_000, "vae": 8_000}
+HALF = {"text": 1_200_000}
 """Rows in a file for who makes an element of every row, who knows no batches, or who makes a `PredictionLog` of every row: some
-seconds of work."""
+seconds of work; half of the texts for who takes two minutes for them."""
 
 
 SYSTEMS = {
@@ -118,6 +119,7 @@ SYSTEMS = {
             "runinference-plain",
             "Beam RunInference, as documented",
             program("peers.run_inference_plain"),
+            needs="tensorflow_hub",
             rows=PLAIN,
             peer=True,
         ),
@@ -138,6 +140,6 @@ SYSTEMS = {
             of_examples=True,
         ),
         System("ray", "Ray Data, actors", program("peers.ray_data"), needs="ray", peer=True),
-        System("spark", "Spark, mapInArrow", program("peers.spark"), needs="pyspark", peer=True),
+        System("spark", "Spark, mapInArrow", program("peers.spark"), needs="pyspark", rows=HALF, peer=True),
     )
 }
