@@ -1,9 +1,9 @@
 """Parquet files of a feature table.
 
-Vectors are written plain: a dictionary and statistics of floats cost 5 times the writing and serve nobody.
-Keys and kept columns have both, and zstd; but numbers as keys, which seldom repeat, are told by their differences (10
-nanoseconds a row beyond plain ones, with a dictionary 63, where a row of 64 values takes 670). On vectors zstd 1 cost 1.5
-times the writing for 8 % of the bytes (2.5 times for 44 % where many values are zero), so vectors are not compressed.
+Vectors are written plain: a dictionary and statistics of floats cost 5 times the writing and serve nobody. Those of one size go
+around Arrow (`vector_file.py`). Keys and kept columns have both, and zstd; but numbers as keys, which seldom repeat, are told by
+their differences (10 nanoseconds a row beyond plain ones, with a dictionary 63). On vectors zstd 1 cost 1.5 times the writing
+for 8 % of the bytes (2.5 times for 44 % where many values are zero), so vectors are not compressed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +24,7 @@ from beamhub.features.formats import RowSink, TableFormat
 from beamhub.features.grouping import RowGrouper, fixed_width
 from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import FORMAT_VERSION, VersionPaths
+from beamhub.features.vector_file import VectorFile, is_vector
 
 FOOTER = b"beamhub"
 """The key of beamhub's JSON document in a file's key-value metadata."""
@@ -84,50 +86,78 @@ class _ParquetSink:
     """Row groups of a size that the rows decide."""
 
     def __init__(self, file: ChecksumFile, schema: pa.Schema) -> None:
-        plain = _plain_columns(schema)
-        rich = [path for path, is_plain in plain.items() if not is_plain]
-        numbers = [field.name for field in schema if field.name == "key" and pa.types.is_integer(field.type)]
-        # A key of any kind: all those of a row group may share a page.
-        is_numbers = all(field.name == "key" or _is_of_numbers(field.type) for field in schema)
         self._grouper = RowGrouper(schema)
         self._file = file
-        self._native = file.native()
-        self._writer = pq.ParquetWriter(
-            self._native,
-            schema,
-            use_dictionary=[path for path in rich if path not in numbers],
-            column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
-            write_statistics=rich,
-            compression=dict.fromkeys(rich, "zstd"),
-            compression_level=dict.fromkeys(rich, _LEVEL),
-            write_batch_size=_BATCH if is_numbers else None,
-        )
+        has_vectors = any(is_vector(field.type) for field in schema)
+        self._output: _Output = VectorFile(file, schema, _options) if has_vectors else _ArrowFile(file, schema)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Writes the row groups that the batch completes."""
         for table in self._grouper.add(batch):
-            self._write(table)
+            self._output.write_table(table)
 
     def finish(self, footer: bytes) -> None:
         """Writes the last row group and the footer."""
         for table in self._grouper.rest():
-            self._write(table)
-        self._writer.add_key_value_metadata({FOOTER: footer})
-        self._writer.close()
-        self._native.close()
-        self._file.measure()
+            self._output.write_table(table)
+        self._output.close({FOOTER: footer})
         self._file.close()
 
     def abort(self) -> None:
-        """Closes the writer, which would otherwise write when it is collected."""
-        for each in (self._writer, self._native, self._file):
+        """Closes what would otherwise write when it is collected."""
+        self._output.abort()
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+class _Output(Protocol):
+    """A Parquet file; `abort` instead of `close`, or after it failed."""
+
+    def write_table(self, table: pa.Table) -> None: ...
+    def close(self, metadata: Mapping[bytes, bytes]) -> None: ...
+    def abort(self) -> None: ...
+
+
+class _ArrowFile:
+    """A Parquet file that Arrow writes, all of it."""
+
+    def __init__(self, file: ChecksumFile, schema: pa.Schema) -> None:
+        self._file = file
+        self._native = file.native()
+        self._writer = pq.ParquetWriter(self._native, schema, **_options(schema))
+
+    def write_table(self, table: pa.Table) -> None:
+        self._writer.write_table(table, row_group_size=table.num_rows)
+        self._file.measure()
+
+    def close(self, metadata: Mapping[bytes, bytes]) -> None:
+        self._writer.add_key_value_metadata(metadata)
+        self._writer.close()
+        self._native.close()
+        self._file.measure()
+
+    def abort(self) -> None:
+        for each in (self._writer, self._native):
             # Whatever one cannot do, such as writing a footer to a full disk, the next is still to be closed.
             with contextlib.suppress(OSError, pa.ArrowException):
                 each.close()
 
-    def _write(self, table: pa.Table) -> None:
-        self._writer.write_table(table, row_group_size=table.num_rows)
-        self._file.measure()
+
+def _options(schema: pa.Schema) -> dict[str, Any]:
+    """How Arrow writes columns."""
+    plain = _plain_columns(schema)
+    rich = [path for path, is_plain in plain.items() if not is_plain]
+    numbers = [field.name for field in schema if field.name == "key" and pa.types.is_integer(field.type)]
+    # A key of any kind: all those of a row group may share a page.
+    is_numbers = all(field.name == "key" or _is_of_numbers(field.type) for field in schema)
+    return {
+        "use_dictionary": [path for path in rich if path not in numbers],
+        "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+        "write_statistics": rich,
+        "compression": dict.fromkeys(rich, "zstd"),
+        "compression_level": dict.fromkeys(rich, _LEVEL),
+        "write_batch_size": _BATCH if is_numbers else None,
+    }
 
 
 def _is_of_numbers(kind: pa.DataType) -> bool:

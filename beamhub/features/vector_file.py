@@ -1,0 +1,244 @@
+"""Parquet files whose vectors are written without Arrow, which takes four times as long for them.
+
+A vector is a list of so many numbers, none of them null. Arrow's writer computes and encodes two levels for each number (410
+nanoseconds for a row of 64 floats, with all it does); but where each list has the same length, they repeat, and pages can be
+laid around the numbers as they lie in memory. Arrow writes the other columns, each row group to memory, and the schema; their
+footers are joined to one.
+
+https://github.com/apache/parquet-format: README.md (levels, pages), Encodings.md (RLE), src/main/thrift/parquet.thrift (footer).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beamhub.features.thrift import BINARY, I32, I64, LIST, STRUCT, Struct, decode, encode, varint
+
+MAGIC = b"PAR1"
+PAGE = 1 << 20
+"""Bytes of numbers in a page, or one row: as many as Arrow's pages have."""
+
+_KINDS = (pa.float16(), pa.float32(), pa.float64(), pa.int32(), pa.int64())
+"""Numbers that Parquet stores as they lie in memory (on machines of little endian, which are all that TensorFlow has)."""
+
+_OPTIONAL, _REPEATED = 1, 2
+"""Of parquet.thrift, FieldRepetitionType."""
+_PLAIN, _RLE = 0, 3
+"""Of parquet.thrift, Encoding."""
+
+Options = Callable[[pa.Schema], Mapping[str, Any]]
+"""Arguments of `pq.ParquetWriter` for a schema."""
+
+
+class Output(Protocol):
+    """Where a file goes."""
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Writes all of it."""
+
+    def tell(self) -> int:
+        """Bytes written."""
+
+
+def is_vector(kind: pa.DataType) -> bool:
+    """Whether a column's type is one that is written here: lists or tensors of one size, of numbers as they are in memory."""
+    storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    return bool(pa.types.is_fixed_size_list(storage) and storage.list_size and storage.value_type in _KINDS)
+
+
+class VectorFile:
+    """A Parquet file with a row group for each table. The file given is neither flushed nor closed."""
+
+    def __init__(self, file: Output, schema: pa.Schema, options: Options) -> None:
+        """`options` are for Arrow, of the columns that it writes."""
+        self._file = file
+        self._schema = schema
+        self._options = functools.cache(options)
+        empty = pa.BufferOutputStream()
+        pq.ParquetWriter(empty, schema).close()
+        self._footer = _footer(empty.getvalue())
+        self._leaves = {leaf.path: leaf for leaf in _leaves(self._footer)}
+        self._groups: list[bytes] = []
+        self._rows = 0
+        file.write(MAGIC)
+
+    def write_table(self, table: pa.Table) -> None:
+        """Writes a row group."""
+        begin = self._file.tell()
+        vectors = {field.name: flat for field in self._schema if (flat := _numbers(table[field.name])) is not None}
+        chunks = self._by_arrow(table.drop_columns(list(vectors)))
+        for leaf in self._leaves.values():
+            if (flat := vectors.get(leaf.column)) is not None:
+                chunks[leaf.path] = self._vectors(leaf, flat)
+        columns = [chunks[path] for path in self._leaves]
+        sizes = [(column[3][1][6][1], column[3][1][7][1]) for column in columns]
+        group: Struct = {
+            1: (LIST, (STRUCT, columns)),
+            2: (I64, sum(plain for plain, _ in sizes)),
+            3: (I64, table.num_rows),
+            5: (I64, begin),
+            6: (I64, sum(stored for _, stored in sizes)),
+        }
+        self._groups.append(encode(group))
+        self._rows += table.num_rows
+
+    def close(self, metadata: Mapping[bytes, bytes]) -> None:
+        """Writes the footer, with key-value metadata besides Arrow's own."""
+        _, pairs = self._footer.get(5, (LIST, (STRUCT, [])))[1]
+        told = [{1: (BINARY, key), 2: (BINARY, value)} for key, value in metadata.items()]
+        whole = self._footer | {
+            3: (I64, self._rows),
+            4: (LIST, (STRUCT, self._groups)),
+            5: (LIST, (STRUCT, [*pairs, *told])),
+        }
+        footer = encode(whole)
+        self._file.write(footer + len(footer).to_bytes(4, "little") + MAGIC)
+
+    def abort(self) -> None:
+        """Does nothing: nothing is held that would write."""
+
+    def _by_arrow(self, table: pa.Table) -> dict[tuple[bytes, ...], Struct]:
+        """Writes column chunks as Arrow makes them; the entries of the footer by path."""
+        if not table.num_columns:
+            return {}
+        file = pa.BufferOutputStream()
+        with pq.ParquetWriter(file, table.schema, store_schema=False, **self._options(table.schema)) as writer:
+            writer.write_table(table, row_group_size=table.num_rows)
+        data = file.getvalue()
+        footer = _footer(data)
+        shift = self._file.tell() - len(MAGIC)
+        self._file.write(memoryview(data)[len(MAGIC) : len(data) - _footer_bytes(data)])
+        _, (group,) = footer[4][1]
+        _, columns = group[1][1]
+        return {tuple(column[3][1][3][1][1]): _moved(column, shift) for column in columns}
+
+    def _vectors(self, leaf: _Leaf, flat: _Flat) -> Struct:
+        """Writes the pages of a column chunk; its entry of the footer."""
+        begin = self._file.tell()
+        for numbers, head in _pages(leaf, flat):
+            self._file.write(head)
+            self._file.write(memoryview(numbers).cast("B"))
+        size = self._file.tell() - begin
+        told: Struct = {
+            1: (I32, leaf.physical),
+            2: (LIST, (I32, [_PLAIN, _RLE])),
+            3: (LIST, (BINARY, list(leaf.path))),
+            4: (I32, 0),
+            5: (I64, flat.numbers.size),
+            6: (I64, size),
+            7: (I64, size),
+            9: (I64, begin),
+        }
+        return {2: (I64, 0), 3: (STRUCT, told)}
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A column of Parquet: its path, physical type, and the definition level of a value that is there."""
+
+    path: tuple[bytes, ...]
+    physical: int
+    definition: int
+
+    @property
+    def column(self) -> str:
+        return self.path[0].decode()
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """The numbers of vectors of one size, one after the other."""
+
+    numbers: npt.NDArray[np.generic]
+    width: int
+
+
+def _numbers(column: pa.ChunkedArray) -> _Flat | None:
+    """None where a column has no vectors, or null among the numbers: Arrow writes such a row group."""
+    if not is_vector(column.type) or column.null_count:
+        return None
+    (chunk,) = column.chunks
+    chunk = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
+    values = chunk.flatten()
+    return None if values.null_count else _Flat(values.to_numpy(), chunk.type.list_size)
+
+
+def _pages(leaf: _Leaf, flat: _Flat) -> Iterator[tuple[npt.NDArray[np.generic], bytes]]:
+    """Numbers of a page, and what comes before them."""
+    rows = max(1, PAGE // (flat.width * flat.numbers.itemsize))
+    for start in range(0, flat.numbers.size, rows * flat.width):
+        numbers = flat.numbers[start : start + rows * flat.width]
+        yield numbers, _head(numbers.size, numbers.nbytes, flat.width, leaf.definition)
+
+
+@functools.lru_cache(maxsize=8)
+def _head(count: int, size: int, width: int, definition: int) -> bytes:
+    """The header of a page and its levels, for so many numbers of so many bytes."""
+    levels = _repetitions(count, width) + _definitions(count, definition)
+    size += len(levels)
+    data: Struct = {1: (I32, count), 2: (I32, _PLAIN), 3: (I32, _RLE), 4: (I32, _RLE)}
+    return encode({1: (I32, 0), 2: (I32, size), 3: (I32, size), 5: (STRUCT, data)}) + levels
+
+
+def _repetitions(count: int, width: int) -> bytes:
+    """Level 0 for the first number of a row, 1 for the others: two runs of RLE for each row, or one of bits where that is less."""
+    runs = (varint(1 << 1) + b"\x00" + varint(width - 1 << 1) + b"\x01") * (count // width)
+    if len(runs) <= count // 8:
+        return _sized(runs)
+    bits = np.ones(count, np.uint8)
+    bits[::width] = 0
+    # Eight to a byte, the lowest first.
+    packed = np.packbits(bits, bitorder="little").tobytes()
+    return _sized(varint(len(packed) << 1 | 1) + packed)
+
+
+def _definitions(count: int, level: int) -> bytes:
+    """The same level for each number: one run of RLE, in as many bytes as the level has."""
+    return _sized(varint(count << 1) + level.to_bytes((level.bit_length() + 7) // 8, "little"))
+
+
+def _sized(levels: bytes) -> bytes:
+    return len(levels).to_bytes(4, "little") + levels
+
+
+def _footer_bytes(data: pa.Buffer) -> int:
+    """Of the footer, with its length and the magic."""
+    return int.from_bytes(memoryview(data)[-8:-4], "little") + 8
+
+
+def _footer(data: pa.Buffer) -> Struct:
+    return decode(bytes(memoryview(data)[len(data) - _footer_bytes(data) : -8]))
+
+
+def _leaves(footer: Struct) -> Iterator[_Leaf]:
+    """Of the schema, which is a list of its elements in depth-first order, the root first."""
+    elements = iter(footer[2][1][1])
+
+    def below(path: tuple[bytes, ...], definition: int, children: int) -> Iterator[_Leaf]:
+        for _ in range(children):
+            element = next(elements)
+            here = (*path, element[4][1])
+            level = definition + (element[3][1] in (_OPTIONAL, _REPEATED))
+            if 5 in element:
+                yield from below(here, level, element[5][1])
+            else:
+                yield _Leaf(here, element[1][1], level)
+
+    yield from below((), 0, next(elements)[5][1])
+
+
+def _moved(column: Struct, shift: int) -> Struct:
+    """The entry of a column chunk that lies so many bytes further on."""
+    told: Struct = dict(column[3][1])
+    # Of its data pages, index page and dictionary page.
+    for number in {9, 10, 11} & told.keys():
+        told[number] = I64, told[number][1] + shift
+    return {2: (I64, 0), 3: (STRUCT, told)}
