@@ -87,6 +87,30 @@ def test_pages_do_not_depend_on_where_batches_end(width: int, cut: int, key: pa.
     assert one.checksum == many.checksum
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_ours"),
+    [(pa.list_(pa.float32(), 2), True), (pa.list_(pa.float32()), False), (pa.list_(pa.string(), 2), False)],
+)
+def test_vectors_are_not_written_by_arrow(
+    kind: pa.DataType, is_ours: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes four times as long for them."""
+    columns: list[list[str]] = []
+    write_table = pq.ParquetWriter.write_table
+
+    def spy(self: pq.ParquetWriter, table: pa.Table, row_group_size: int | None = None) -> None:
+        columns.append(table.column_names)
+        write_table(self, table, row_group_size)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", spy)
+    rows = pa.record_batch({"key": [1, 2], "embedding": pa.array([[1, 2], [3, 4]]).cast(pa.list_(pa.string())).cast(kind)})
+
+    result = write(tmp_path, rows, schema=rows.schema)
+
+    assert columns == [["key"] if is_ours else ["key", "embedding"]]
+    assert pq.read_table(path_of(tmp_path, result)).to_batches()[0].equals(rows)
+
+
 @pytest.mark.parametrize("kind", [pa.string(), pa.binary(2000), pa.struct([("blob", pa.binary(2000))])])
 def test_readers_of_few_rows_hold_little(kind: pa.DataType, tmp_path: Path) -> None:
     """A reader holds whole pages: were texts handed to the writer in such batches as vectors are, one of 32 MB would come of

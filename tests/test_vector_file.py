@@ -77,6 +77,16 @@ def test_rows_of_several_pages_and_of_more_than_one(width: int) -> None:
     assert pa.Table.from_batches(batches).equals(table)
 
 
+@pytest.mark.parametrize("width", [1, 4, 16, 31, 64, 1001, 1280])
+def test_levels_take_no_more_bytes_than_arrows(width: int) -> None:
+    rows = 2 * PAGE // (4 * width)
+    table = pa.table({"embedding": vectors(rows, width)})
+    arrows = io.BytesIO()
+    pq.write_table(table, arrows, use_dictionary=False, write_statistics=False, compression="none")
+
+    assert len(written([table])) <= 1.001 * len(arrows.getvalue())
+
+
 def mixed(rows: int, first: int = 0) -> pa.Table:
     """Columns of many kinds, of which two are vectors, and names that a path of Parquet might be cut at."""
     ids = range(first, first + rows)

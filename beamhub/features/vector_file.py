@@ -182,7 +182,7 @@ def _pages(leaf: _Leaf, flat: _Flat) -> Iterator[tuple[npt.NDArray[np.generic], 
 @functools.lru_cache(maxsize=8)
 def _head(count: int, size: int, width: int, definition: int) -> bytes:
     """The header of a page and its levels, for so many numbers of so many bytes."""
-    levels = _repetitions(count, width) + _definitions(count, definition)
+    levels = _repetitions(count, width) + _same(count, definition)
     size += len(levels)
     data: Struct = {1: (I32, count), 2: (I32, _PLAIN), 3: (I32, _RLE), 4: (I32, _RLE)}
     return encode({1: (I32, 0), 2: (I32, size), 3: (I32, size), 5: (STRUCT, data)}) + levels
@@ -190,6 +190,8 @@ def _head(count: int, size: int, width: int, definition: int) -> bytes:
 
 def _repetitions(count: int, width: int) -> bytes:
     """Level 0 for the first number of a row, 1 for the others: two runs of RLE for each row, or one of bits where that is less."""
+    if width == 1:
+        return _same(count, 0)
     runs = (varint(1 << 1) + b"\x00" + varint(width - 1 << 1) + b"\x01") * (count // width)
     if len(runs) <= count // 8:
         return _sized(runs)
@@ -200,9 +202,9 @@ def _repetitions(count: int, width: int) -> bytes:
     return _sized(varint(len(packed) << 1 | 1) + packed)
 
 
-def _definitions(count: int, level: int) -> bytes:
-    """The same level for each number: one run of RLE, in as many bytes as the level has."""
-    return _sized(varint(count << 1) + level.to_bytes((level.bit_length() + 7) // 8, "little"))
+def _same(count: int, level: int) -> bytes:
+    """The same level, of a byte at most, for each number: one run of RLE."""
+    return _sized(varint(count << 1) + bytes([level]))
 
 
 def _sized(levels: bytes) -> bytes:
