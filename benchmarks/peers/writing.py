@@ -1,4 +1,4 @@
-"""Tables written from a Beam pipeline as the limit writes them: a file for each bundle, plain.
+"""Tables written from a Beam pipeline by Arrow: a file for each bundle, plain.
 
 `WriteToParquetBatched` has no option to leave dictionaries and statistics out, which cost several times what vectors cost to
 write.
@@ -14,7 +14,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow.parquet as pq
 
-PLAIN = {"use_dictionary": False, "write_statistics": False, "compression": "none"}
+from benchmarks.peers.job import PLAIN
 
 
 class WriteTables(beam.DoFn):
