@@ -36,7 +36,10 @@ EVERYTHING = (
     *(f"benchmarks/{name}.py" for name in (*_BOTH, "bare", "rounds", "systems")),
 )
 """The code that figures in `results.jsonl` depend on: beamhub, the limit, the peers and the workloads."""
-THE_LIMIT = tuple(f"benchmarks/{name}.py" for name in (*_BOTH, "search", "tries"))
+THE_LIMIT = (
+    *(f"benchmarks/{name}.py" for name in (*_BOTH, "search", "tries")),
+    *(f"beamhub/features/{name}.py" for name in ("vector_file", "thrift")),
+)
 """The code that a search for the limit's settings depends on."""
 
 
