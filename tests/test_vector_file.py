@@ -179,6 +179,22 @@ def test_slices_are_written_as_they_are_seen() -> None:
     assert read(written([table])).equals(table)
 
 
+@pytest.mark.parametrize("cut", [1, 700, 2000])
+def test_pieces_of_memory_make_no_difference(cut: int) -> None:
+    """Pages end in them, and have several."""
+    table = mixed(5000)
+    rows = PAGE // (8 * 5) + 5000
+    wide = pa.table({"key": pa.array(range(rows)), "embedding": vectors(rows, 5, pa.int64())})
+
+    for whole in (table, wide) if cut > 1 else (table,):
+        cuts = [whole.slice(start, cut) for start in range(0, whole.num_rows, cut)]
+        file = io.BytesIO()
+        output = VectorFile(file, whole.schema, lambda _: {})
+        output.write_table(pa.concat_tables(cuts))
+        output.close({b"about": b"told"})
+        assert file.getvalue() == written([whole])
+
+
 def test_a_file_without_rows() -> None:
     schema = mixed(1).schema
 

@@ -20,7 +20,7 @@ Sizes = npt.NDArray[np.int64]
 
 
 class RowGrouper:
-    """Takes batches cut anyhow, gives tables of one chunk cut by the rule, each to be used before the next."""
+    """Takes batches cut anyhow, gives tables cut by the rule, of as many chunks as batches have a part in them."""
 
     def __init__(self, schema: pa.Schema, most_rows: int = ROWS, most_bytes: int = BYTES) -> None:
         """`most_bytes` are of Arrow data."""
@@ -31,7 +31,6 @@ class RowGrouper:
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
         self._bytes = 0
-        self._space: dict[str, npt.NDArray[np.generic]] = {}
 
     def add(self, batch: pa.RecordBatch) -> Iterator[pa.Table]:
         """Takes a batch of the schema; yields the groups that it completes. To be iterated to its end."""
@@ -54,40 +53,9 @@ class RowGrouper:
             yield self._take()
 
     def _take(self) -> pa.Table:
-        # The Parquet writer cuts pages at chunks: only one chunk gives the same pages whatever the batches
-        # were.
         batches = self._batches
         self._batches, self._rows, self._bytes = [], 0, 0
-        if len(batches) == 1:
-            return pa.Table.from_batches(batches, self._schema)
-        parts = zip(self._schema, zip(*batches, strict=True), strict=True)
-        return pa.table([self._joined(field, chunks) for field, chunks in parts], self._schema)
-
-    def _joined(self, field: pa.Field, chunks: tuple[pa.Array, ...]) -> pa.Array:
-        """Vectors always in the same memory: Arrow's would come from the system and be cleared for each row group."""
-        vectors = [_vectors(chunk) for chunk in chunks]
-        flat = [each for each in vectors if each is not None]
-        if len(flat) < len(chunks):
-            return pa.concat_arrays(chunks)
-        count = sum(map(len, flat))
-        space = self._space.get(field.name)
-        if space is None or len(space) < count:
-            space = self._space[field.name] = np.empty(count, flat[0].dtype)
-        values = pa.array(np.concatenate(flat, out=space[:count]))
-        is_tensor = isinstance(field.type, pa.BaseExtensionType)
-        joined = pa.FixedSizeListArray.from_arrays(values, type=field.type.storage_type if is_tensor else field.type)
-        return pa.ExtensionArray.from_storage(field.type, joined) if is_tensor else joined
-
-
-def _vectors(column: pa.Array) -> npt.NDArray[np.generic] | None:
-    """The numbers of vectors of one size, without a copy; None where the column has others, or a null."""
-    column = column.storage if isinstance(column, pa.ExtensionArray) else column
-    if not pa.types.is_fixed_size_list(column.type) or column.null_count:
-        return None
-    values = column.flatten()
-    is_plain = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
-    numbers: npt.NDArray[np.generic] | None = values.to_numpy() if is_plain and not values.null_count else None
-    return numbers
+        return pa.Table.from_batches(batches, self._schema)
 
 
 def row_bytes(batch: pa.RecordBatch) -> Sizes:

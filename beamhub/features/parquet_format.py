@@ -127,7 +127,8 @@ class _ArrowFile:
         self._writer = pq.ParquetWriter(self._native, schema, **_options(schema))
 
     def write_table(self, table: pa.Table) -> None:
-        self._writer.write_table(table, row_group_size=table.num_rows)
+        # The writer cuts pages at chunks: only one chunk gives the same pages whatever the batches were.
+        self._writer.write_table(table.combine_chunks(), row_group_size=table.num_rows)
         self._file.measure()
 
     def close(self, metadata: Mapping[bytes, bytes]) -> None:

@@ -111,7 +111,8 @@ class VectorFile:
             return {}
         file = pa.BufferOutputStream()
         with pq.ParquetWriter(file, table.schema, store_schema=False, **self._options(table.schema)) as writer:
-            writer.write_table(table, row_group_size=table.num_rows)
+            # It cuts pages at chunks, and they are to be the same whatever the batches were.
+            writer.write_table(table.combine_chunks(), row_group_size=table.num_rows)
         data = file.getvalue()
         footer = _footer(data)
         shift = self._file.tell() - len(MAGIC)
@@ -123,16 +124,18 @@ class VectorFile:
     def _vectors(self, leaf: _Leaf, flat: _Flat) -> Struct:
         """Writes the pages of a column chunk; its entry of the footer."""
         begin = self._file.tell()
-        for numbers, head in _pages(leaf, flat):
-            self._file.write(head)
-            self._file.write(numbers.view(np.uint8).data)
+        for page in _pages(flat):
+            count = sum(part.size for part in page)
+            self._file.write(_head(count, count * page[0].itemsize, flat.width, leaf.definition))
+            for part in page:
+                self._file.write(part.view(np.uint8).data)
         size = self._file.tell() - begin
         told: Struct = {
             1: (I32, leaf.physical),
             2: (LIST, (I32, [_PLAIN, _RLE])),
             3: (LIST, (BINARY, list(leaf.path))),
             4: (I32, 0),
-            5: (I64, flat.numbers.size),
+            5: (I64, sum(part.size for part in flat.parts)),
             6: (I64, size),
             7: (I64, size),
             9: (I64, begin),
@@ -153,11 +156,14 @@ class _Leaf:
         return self.path[0].decode()
 
 
+_Numbers = npt.NDArray[np.generic]
+
+
 @dataclass(frozen=True)
 class _Flat:
-    """The numbers of vectors of one size, one after the other."""
+    """The numbers of vectors of one size, one after the other, in the pieces of memory where they lie."""
 
-    numbers: npt.NDArray[np.generic]
+    parts: list[_Numbers]
     width: int
 
 
@@ -165,18 +171,27 @@ def _numbers(column: pa.ChunkedArray) -> _Flat | None:
     """None where a column has no vectors, or null among the numbers: Arrow writes such a row group."""
     if not is_vector(column.type) or column.null_count:
         return None
-    (chunk,) = column.chunks
-    chunk = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-    values = chunk.flatten()
-    return None if values.null_count else _Flat(values.to_numpy(), chunk.type.list_size)
+    chunks = [chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk for chunk in column.chunks]
+    flat = [chunk.flatten() for chunk in chunks]
+    if any(values.null_count for values in flat):
+        return None
+    return _Flat([values.to_numpy() for values in flat], chunks[0].type.list_size)
 
 
-def _pages(leaf: _Leaf, flat: _Flat) -> Iterator[tuple[npt.NDArray[np.generic], bytes]]:
-    """Numbers of a page, and what comes before them."""
-    rows = max(1, PAGE // (flat.width * flat.numbers.itemsize))
-    for start in range(0, flat.numbers.size, rows * flat.width):
-        numbers = flat.numbers[start : start + rows * flat.width]
-        yield numbers, _head(numbers.size, numbers.nbytes, flat.width, leaf.definition)
+def _pages(flat: _Flat) -> Iterator[list[_Numbers]]:
+    """The numbers of each page: of as many rows as have its size, whatever the pieces."""
+    most = max(1, PAGE // (flat.width * flat.parts[0].itemsize)) * flat.width
+    page: list[_Numbers] = []
+    room = most
+    for part in flat.parts:
+        while part.size:
+            page.append(part[:room])
+            part, room = part[room:], room - page[-1].size
+            if not room:
+                yield page
+                page, room = [], most
+    if page:
+        yield page
 
 
 @functools.lru_cache(maxsize=8)
