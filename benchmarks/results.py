@@ -38,7 +38,7 @@ EVERYTHING = (
 """The code that figures in `results.jsonl` depend on: beamhub, the limit, the peers and the workloads."""
 THE_LIMIT = (
     *(f"benchmarks/{name}.py" for name in (*_BOTH, "search", "tries")),
-    *(f"beamhub/features/{name}.py" for name in ("vector_file", "thrift")),
+    *(f"beamhub/features/{name}.py" for name in ("parquet_footer", "thrift", "vector_file")),
 )
 """The code that a search for the limit's settings depends on."""
 

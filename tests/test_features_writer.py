@@ -20,10 +20,12 @@ from beamhub.features.paths import VersionPaths
 from tests.shard_rows import SCHEMA, batch, path_of, write
 
 
-def test_file_holds_the_rows_and_the_result_says_so(tmp_path: Path) -> None:
-    result = write(tmp_path, batch(5))
+@pytest.mark.parametrize("columns", [SCHEMA.names, ["key", "weight", "tags", "boxes"]])
+def test_file_holds_the_rows_and_the_result_says_so(columns: list[str], tmp_path: Path) -> None:
+    rows = batch(5).select(columns)
+    result = write(tmp_path, rows, schema=rows.schema)
     data = path_of(tmp_path, result).read_bytes()
-    assert pq.ParquetFile(pa.BufferReader(data)).read().to_batches()[0].equals(batch(5))
+    assert pq.ParquetFile(pa.BufferReader(data)).read().to_batches()[0].equals(rows)
     assert (result.outcome, result.rows, result.bytes) == ("done", 5, len(data))
     assert result.checksum == f"{crc32c(data):08x}"
 
@@ -51,15 +53,20 @@ def test_shard_without_rows_has_a_file(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(cuts=st.lists(st.integers(0, 300), max_size=8))
+@given(
+    cuts=st.lists(st.integers(0, 300), max_size=8),
+    columns=st.sampled_from([SCHEMA.names, ["key", "weight", "tags", "boxes"]]),
+)
 def test_same_rows_same_bytes_however_the_batches_are_cut(
-    tmp_path_factory: pytest.TempPathFactory, cuts: list[int]
+    tmp_path_factory: pytest.TempPathFactory, cuts: list[int], columns: list[str]
 ) -> None:
+    """With vectors and without."""
     bounds = [0, *sorted(cuts), 300]
-    whole = batch(300)
+    whole = batch(300).select(columns)
     pieces = [whole.slice(start, end - start) for start, end in pairwise(bounds)]
     first, second = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("many")
-    assert write(first, whole).checksum == write(second, *pieces).checksum
+    one, many = write(first, whole, schema=whole.schema), write(second, *pieces, schema=whole.schema)
+    assert one.checksum == many.checksum
 
 
 def test_pages_do_not_depend_on_the_batches(tmp_path: Path) -> None:

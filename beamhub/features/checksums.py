@@ -53,9 +53,9 @@ class ChecksumFile(io.IOBase):
 
     def write(self, data: bytes | memoryview) -> int:
         """Writes all of it."""
-        # google_crc32c takes bytes, and of what shows its memory arrays of numpy.
+        self._file.write(data)
+        # Of what shows its memory, google_crc32c takes arrays of numpy and nothing else.
         block = data if isinstance(data, bytes) else np.frombuffer(data, np.uint8)
-        self._file.write(block.data if isinstance(block, np.ndarray) else block)
         self._crc = google_crc32c.extend(self._crc, block)
         self.size += len(block)
         return len(block)

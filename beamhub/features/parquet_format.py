@@ -9,6 +9,7 @@ for 8 % of the bytes (2.5 times for 44 % where many values are zero), so vectors
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from beamhub import storage
 from beamhub.errors import BeamhubError, TableError
 from beamhub.features.checksums import ChecksumFile, checksum_of
 from beamhub.features.formats import RowSink, TableFormat
-from beamhub.features.grouping import RowGrouper, fixed_width
+from beamhub.features.grouping import RowGrouper
 from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import FORMAT_VERSION, VersionPaths
 from beamhub.features.vector_file import VectorFile, is_vector
@@ -30,10 +31,6 @@ FOOTER = b"beamhub"
 """The key of beamhub's JSON document in a file's key-value metadata."""
 
 _LEVEL = 1
-
-_BATCH = 1 << 16
-"""Values that the writer takes at a time where a row is so many numbers: with its usual 1,024 it takes 670 nanoseconds for a row
-of 64 floats, so 510. Texts and bytes it takes as usual, for a page ends with such a batch, and would have megabytes of them."""
 
 
 class ParquetFormat(TableFormat):
@@ -144,36 +141,19 @@ class _ArrowFile:
                 each.close()
 
 
-def _options(schema: pa.Schema) -> dict[str, Any]:
+@functools.lru_cache(maxsize=8)
+def _options(schema: pa.Schema) -> Mapping[str, Any]:
     """How Arrow writes columns."""
     plain = _plain_columns(schema)
     rich = [path for path, is_plain in plain.items() if not is_plain]
     numbers = [field.name for field in schema if field.name == "key" and pa.types.is_integer(field.type)]
-    # A key of any kind: all those of a row group may share a page.
-    is_numbers = all(field.name == "key" or _is_of_numbers(field.type) for field in schema)
     return {
         "use_dictionary": [path for path in rich if path not in numbers],
         "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
         "write_statistics": rich,
         "compression": dict.fromkeys(rich, "zstd"),
         "compression_level": dict.fromkeys(rich, _LEVEL),
-        "write_batch_size": _BATCH if is_numbers else None,
     }
-
-
-def _is_of_numbers(kind: pa.DataType) -> bool:
-    """Whether each value is the same count of numbers, of 32 bytes at most."""
-    return fixed_width(kind) is not None and not any(map(pa.types.is_fixed_size_binary, _leaf_types(kind)))
-
-
-def _leaf_types(kind: pa.DataType) -> Iterator[pa.DataType]:
-    if isinstance(kind, pa.BaseExtensionType):
-        yield from _leaf_types(kind.storage_type)
-    elif kind.num_fields:
-        for n in range(kind.num_fields):
-            yield from _leaf_types(kind.field(n).type)
-    else:
-        yield kind
 
 
 def _plain_columns(schema: pa.Schema) -> dict[str, bool]:

@@ -5,7 +5,7 @@ nanoseconds for a row of 64 floats, with all it does); but where each list has t
 laid around the numbers as they lie in memory. Arrow writes the other columns, each row group to memory, and the schema; their
 footers are joined to one.
 
-https://github.com/apache/parquet-format: README.md (levels, pages), Encodings.md (RLE), src/main/thrift/parquet.thrift (footer).
+https://github.com/apache/parquet-format: README.md (levels, pages), Encodings.md (RLE).
 """
 
 from __future__ import annotations
@@ -20,19 +20,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beamhub.features.thrift import BINARY, I32, I64, LIST, STRUCT, Struct, decode, encode, varint
+from beamhub.features.parquet_footer import MAGIC, Chunk, ColumnPath, Footer, Leaf, plain_chunk, plain_page, row_group
+from beamhub.features.thrift import varint
 
-MAGIC = b"PAR1"
 PAGE = 1 << 20
 """Bytes of numbers in a page, or one row: as many as Arrow's pages have."""
 
 _KINDS = (pa.float16(), pa.float32(), pa.float64(), pa.int32(), pa.int64())
 """Numbers that Parquet stores as they lie in memory (on machines of little endian, which are all that TensorFlow has)."""
-
-_OPTIONAL, _REPEATED = 1, 2
-"""Of parquet.thrift, FieldRepetitionType."""
-_PLAIN, _RLE = 0, 3
-"""Of parquet.thrift, Encoding."""
 
 Options = Callable[[pa.Schema], Mapping[str, Any]]
 """Arguments of `pq.ParquetWriter` for a schema."""
@@ -61,11 +56,11 @@ class VectorFile:
         """`options` are for Arrow, of the columns that it writes."""
         self._file = file
         self._schema = schema
-        self._options = functools.cache(options)
+        self._options = options
         empty = pa.BufferOutputStream()
         pq.ParquetWriter(empty, schema).close()
-        self._footer = _footer(empty.getvalue())
-        self._leaves = {leaf.path: leaf for leaf in _leaves(self._footer)}
+        self._footer = Footer(empty.getvalue())
+        self._leaves = self._footer.leaves()
         self._groups: list[bytes] = []
         self._rows = 0
         file.write(MAGIC)
@@ -75,38 +70,21 @@ class VectorFile:
         begin = self._file.tell()
         vectors = {field.name: flat for field in self._schema if (flat := _numbers(table[field.name])) is not None}
         chunks = self._by_arrow(table.drop_columns(list(vectors)))
-        for leaf in self._leaves.values():
-            if (flat := vectors.get(leaf.column)) is not None:
+        for leaf in self._leaves:
+            if (flat := vectors.get(leaf.path[0].decode())) is not None:
                 chunks[leaf.path] = self._vectors(leaf, flat)
-        columns = [chunks[path] for path in self._leaves]
-        sizes = [(column[3][1][6][1], column[3][1][7][1]) for column in columns]
-        group: Struct = {
-            1: (LIST, (STRUCT, columns)),
-            2: (I64, sum(plain for plain, _ in sizes)),
-            3: (I64, table.num_rows),
-            5: (I64, begin),
-            6: (I64, sum(stored for _, stored in sizes)),
-        }
-        self._groups.append(encode(group))
+        self._groups.append(row_group([chunks[leaf.path] for leaf in self._leaves], table.num_rows, begin))
         self._rows += table.num_rows
 
     def close(self, metadata: Mapping[bytes, bytes]) -> None:
         """Writes the footer, with key-value metadata besides Arrow's own."""
-        _, pairs = self._footer.get(5, (LIST, (STRUCT, [])))[1]
-        told = [{1: (BINARY, key), 2: (BINARY, value)} for key, value in metadata.items()]
-        whole = self._footer | {
-            3: (I64, self._rows),
-            4: (LIST, (STRUCT, self._groups)),
-            5: (LIST, (STRUCT, [*pairs, *told])),
-        }
-        footer = encode(whole)
-        self._file.write(footer + len(footer).to_bytes(4, "little") + MAGIC)
+        self._file.write(self._footer.of(self._rows, self._groups, metadata))
 
     def abort(self) -> None:
         """Does nothing: nothing is held that would write."""
 
-    def _by_arrow(self, table: pa.Table) -> dict[tuple[bytes, ...], Struct]:
-        """Writes column chunks as Arrow makes them; the entries of the footer by path."""
+    def _by_arrow(self, table: pa.Table) -> dict[ColumnPath, Chunk]:
+        """Writes column chunks as Arrow makes them."""
         if not table.num_columns:
             return {}
         file = pa.BufferOutputStream()
@@ -114,46 +92,20 @@ class VectorFile:
             # It cuts pages at chunks, and they are to be the same whatever the batches were.
             writer.write_table(table.combine_chunks(), row_group_size=table.num_rows)
         data = file.getvalue()
-        footer = _footer(data)
+        footer = Footer(data)
         shift = self._file.tell() - len(MAGIC)
-        self._file.write(memoryview(data)[len(MAGIC) : len(data) - _footer_bytes(data)])
-        _, (group,) = footer[4][1]
-        _, columns = group[1][1]
-        return {tuple(column[3][1][3][1][1]): _moved(column, shift) for column in columns}
+        self._file.write(memoryview(data)[len(MAGIC) : len(data) - footer.size])
+        return {chunk.path: chunk.moved(shift) for chunk in footer.chunks()}
 
-    def _vectors(self, leaf: _Leaf, flat: _Flat) -> Struct:
-        """Writes the pages of a column chunk; its entry of the footer."""
+    def _vectors(self, leaf: Leaf, flat: _Flat) -> Chunk:
+        """Writes the pages of a column chunk."""
         begin = self._file.tell()
         for page in _pages(flat):
             count = sum(part.size for part in page)
             self._file.write(_head(count, count * page[0].itemsize, flat.width, leaf.definition))
             for part in page:
                 self._file.write(part.view(np.uint8).data)
-        size = self._file.tell() - begin
-        told: Struct = {
-            1: (I32, leaf.physical),
-            2: (LIST, (I32, [_PLAIN, _RLE])),
-            3: (LIST, (BINARY, list(leaf.path))),
-            4: (I32, 0),
-            5: (I64, sum(part.size for part in flat.parts)),
-            6: (I64, size),
-            7: (I64, size),
-            9: (I64, begin),
-        }
-        return {2: (I64, 0), 3: (STRUCT, told)}
-
-
-@dataclass(frozen=True)
-class _Leaf:
-    """A column of Parquet: its path, physical type, and the definition level of a value that is there."""
-
-    path: tuple[bytes, ...]
-    physical: int
-    definition: int
-
-    @property
-    def column(self) -> str:
-        return self.path[0].decode()
+        return plain_chunk(leaf, sum(part.size for part in flat.parts), begin, self._file.tell() - begin)
 
 
 _Numbers = npt.NDArray[np.generic]
@@ -198,9 +150,7 @@ def _pages(flat: _Flat) -> Iterator[list[_Numbers]]:
 def _head(count: int, size: int, width: int, definition: int) -> bytes:
     """The header of a page and its levels, for so many numbers of so many bytes."""
     levels = _repetitions(count, width) + _same(count, definition)
-    size += len(levels)
-    data: Struct = {1: (I32, count), 2: (I32, _PLAIN), 3: (I32, _RLE), 4: (I32, _RLE)}
-    return encode({1: (I32, 0), 2: (I32, size), 3: (I32, size), 5: (STRUCT, data)}) + levels
+    return plain_page(count, len(levels) + size) + levels
 
 
 def _repetitions(count: int, width: int) -> bytes:
@@ -224,38 +174,3 @@ def _same(count: int, level: int) -> bytes:
 
 def _sized(levels: bytes) -> bytes:
     return len(levels).to_bytes(4, "little") + levels
-
-
-def _footer_bytes(data: pa.Buffer) -> int:
-    """Of the footer, with its length and the magic."""
-    return int.from_bytes(memoryview(data)[-8:-4], "little") + 8
-
-
-def _footer(data: pa.Buffer) -> Struct:
-    return decode(bytes(memoryview(data)[len(data) - _footer_bytes(data) : -8]))
-
-
-def _leaves(footer: Struct) -> Iterator[_Leaf]:
-    """Of the schema, which is a list of its elements in depth-first order, the root first."""
-    elements = iter(footer[2][1][1])
-
-    def below(path: tuple[bytes, ...], definition: int, children: int) -> Iterator[_Leaf]:
-        for _ in range(children):
-            element = next(elements)
-            here = (*path, element[4][1])
-            level = definition + (element[3][1] in (_OPTIONAL, _REPEATED))
-            if 5 in element:
-                yield from below(here, level, element[5][1])
-            else:
-                yield _Leaf(here, element[1][1], level)
-
-    yield from below((), 0, next(elements)[5][1])
-
-
-def _moved(column: Struct, shift: int) -> Struct:
-    """The entry of a column chunk that lies so many bytes further on."""
-    told: Struct = dict(column[3][1])
-    # Of its data pages, index page and dictionary page.
-    for number in {9, 10, 11} & told.keys():
-        told[number] = I64, told[number][1] + shift
-    return {2: (I64, 0), 3: (STRUCT, told)}
