@@ -94,6 +94,20 @@ def test_pages_do_not_depend_on_where_batches_end(width: int, cut: int, key: pa.
     assert one.checksum == many.checksum
 
 
+@pytest.mark.parametrize("columns", [["text"], ["text", "embedding"]])
+def test_pages_of_texts_do_not_depend_on_the_batches(columns: list[str], tmp_path: Path) -> None:
+    """Arrow ends a page of 1 MiB with a batch of 1,024 values, and such a batch where a piece of memory ends."""
+    whole = pa.record_batch(
+        {
+            "text": [f"{n:09d}" * 111 for n in range(4000)],
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(np.arange(8000, dtype=np.float32)), 2),
+        }
+    ).select(columns)
+    one = write(tmp_path / "1", whole, schema=whole.schema)
+    many = write(tmp_path / "2", *(whole.slice(n, 333) for n in range(0, 4000, 333)), schema=whole.schema)
+    assert one.checksum == many.checksum
+
+
 @pytest.mark.parametrize(
     ("kind", "is_ours"),
     [(pa.list_(pa.float32(), 2), True), (pa.list_(pa.float32()), False), (pa.list_(pa.string(), 2), False)],
