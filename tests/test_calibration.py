@@ -231,7 +231,7 @@ def test_what_was_not_chosen_leaves_no_graphs(tmp_path: Path, monkeypatch: pytes
     found = bind_caller(loaded, spec.call, spec.task).bound
     before = found.traces
     # What was measured for texts and numbers: the default and half of it.
-    sizes = {16384, 8192} - {spec.call.batch_size}
+    sizes = {32768, 16384} - {spec.call.batch_size}
     assert traced >= sizes
 
     found({"x": np.zeros((spec.call.batch_size, 1), np.float32)})

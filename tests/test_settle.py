@@ -94,7 +94,7 @@ def test_long_records_make_small_batches(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> None:
-    """Of outputs of 1 MiB a call has sixteen, whether TensorFlow knows their size before a run or not."""
+    """Of outputs of 1 MiB a call has eight, whether TensorFlow knows their size before a run or not."""
 
     def widened(x: tf.Tensor) -> dict[str, tf.Tensor]:
         width = 1 << 18
@@ -106,14 +106,14 @@ def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> Non
         "extract", *flags(tmp_path, module, pa.table({"x": pa.array([[1.0]] * 3, pa.list_(pa.float32(), 1))}))
     )
 
-    assert "calls     of 4, 2 records" in summary
+    assert "calls     of 8, 2 records" in summary
 
 
 @pytest.mark.parametrize(
     ("fed", "result", "expected"),
     [
         (4 * 784, 8, 1024),
-        (32, 8, 16384),
+        (32, 8, 32768),
         (400_000, 8, 8),
         (4_000_000, 8, 4),
         (32 << 20, 8, 4),
@@ -126,7 +126,7 @@ def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> Non
     ],
 )
 def test_default_batch_size(fed: int, result: int, expected: int) -> None:
-    """4 MiB of input and outputs; a power of two from 4 to 16,384; 2 of large ones."""
+    """4 MiB of input and outputs; a power of two from 4 to 32,768; 2 of large ones."""
     assert Load(fed, result).default == expected
 
 
@@ -135,7 +135,9 @@ def test_default_batch_size(fed: int, result: int, expected: int) -> None:
     [
         (Load(4, 4, most=20_000), 16384, (8192,)),
         (Load(4, 4, most=100), 64, (32,)),
-        (Load(64, 256, most=300_000), 16384, (8192,)),
+        (Load(64, 256, most=200_000), 16384, (8192,)),
+        (Load(64, 256, most=300_000), 32768, (16384,)),
+        (Load(4, 4, most=1_000_000), 32768, (16384,)),
         (Load(4, 4, most=1), 4, ()),
         (Load(4 << 20, 4, most=1), 4, ()),
         (Load(4 * 784, 8, most=30_000), 2048, (1024,)),
@@ -144,6 +146,7 @@ def test_default_batch_size(fed: int, result: int, expected: int) -> None:
         (Load(600_000, 8, most=60), 4, ()),
         (Load(600_000, 8, most=250), 4, ()),
         (Load(600_000, 8, most=270), 8, (4,)),
+        (Load(600_000, 8, most=500), 8, (4,)),
         (Load(110_000, 8), 32, (16,)),
         (Load(110_000, 8, most=100_000), 64, (32,)),
         (Load(110_000, 8, read=500_000), 16, (8,)),
@@ -154,7 +157,7 @@ def test_calls_are_short_and_as_large_as_what_is_read_at_a_time(
     load: Load, expected: int, measured: tuple[int, ...]
 ) -> None:
     """No less than four records, but for memory; a batch is cut short where 8 MiB are read. Of light records an eighth of a
-    second's, or 8 MiB. No larger ones are measured."""
+    second's, or 12 MiB. No larger ones are measured."""
     assert load.default == expected
     assert load.worth_measuring == (expected, *measured)
 

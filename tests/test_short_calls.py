@@ -119,12 +119,12 @@ def test_a_small_corpus_is_not_tried_with_larger_calls_than_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = sizes_called(monkeypatch)
-    corpus = pa.table({"x": pa.FixedSizeListArray.from_arrays(np.zeros(300, np.float32), 1)})
+    corpus = pa.table({"x": pa.FixedSizeListArray.from_arrays(np.zeros(600, np.float32), 1)})
 
     summary = succeed("extract", *flags(tmp_path, identity(tmp_path / "m", (None, 1)), corpus))
 
-    assert "calls     of 16384, 2048, 256, 32 records" in summary
-    assert max(sizes) == 256
+    assert "calls     of 32768, 4096, 512, 64 records" in summary
+    assert max(sizes) == 512
 
 
 def test_tables_begun_before_large_batches_had_a_fourth_size_keep_theirs() -> None:

@@ -14,9 +14,10 @@ from beamhub.tasks.binding import Binding
 from beamhub.tasks.gather import Feed
 
 CALL_BYTES = 4 << 20
-"""Of one call, about, its input and outputs: smaller ones pay for the way of a batch through the stages (texts in calls of 8,192
-and 64 values took 5 to 10 % longer than in calls of 16,384), larger ones leave a core's cache."""
-MOST_CALL_BYTES = 8 << 20
+"""Of one call, about, its input and outputs: smaller ones pay for the way of a batch through the stages (texts of 64 values took
+5 to 10 % longer in calls of 8,192 than of 16,384, and 2 to 9 % longer in those than in calls of 32,768), larger ones leave a
+core's cache."""
+MOST_CALL_BYTES = 12 << 20
 """Of one call, at most, but for the smallest batch: each thread holds it several times over."""
 SHORTEST_SHARE, SHORTEST_CALL_SHARE = 8, 32
 """Of a second: less work pays for what the way of a batch through the stages costs, or for what a call costs, whatever its
@@ -24,7 +25,7 @@ size; in a call that takes more, a module holds much that it computes on its way
 of 8, which are .05 and .1 of a second (six pairs), and 60 MB less."""
 RESULT_BYTES = 16 << 20
 """Outputs of records that go through the stages together, at most."""
-LARGEST_BATCH = 16384
+LARGEST_BATCH = 32768
 SMALLEST_BATCH = 4
 """Below it, the cost of a call shows. MobileNetV2 1.0 holds 16 MB for each of its images, and is no faster with 8 of them."""
 LARGE_RECORD, LARGE_BATCH = 32 << 20, 2
@@ -50,13 +51,13 @@ class Load:
 
     @property
     def default(self) -> int:
-        """A power of two from 4 to 16,384; 2 for large records."""
+        """A power of two from 4 to 32,768; 2 for large records."""
         held = max(1, self.fed + self.result)
-        short = (self.most or 0) // SHORTEST_SHARE
+        most = self.most or 0
+        short = min(most // SHORTEST_SHARE, MOST_CALL_BYTES // held)
         if short <= BATCH_ROWS:
             # A batch has more records than that, in several calls.
-            short = (self.most or 0) // SHORTEST_CALL_SHARE
-        short = min(short, MOST_CALL_BYTES // held)
+            short = min(most // SHORTEST_CALL_SHARE, short)
         # More would not be read for one batch.
         by_reading = BATCH_BYTES // max(self.read, 1)
         by_time = LARGEST_BATCH if self.most is None else self.most
