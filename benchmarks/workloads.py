@@ -68,7 +68,7 @@ WORKLOADS = {
             "text",
             "texts",
             2_400_000,
-            Choice(16384, False),
+            Choice(32768, False),
             large=10,
             has_table=True,
         ),
