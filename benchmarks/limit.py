@@ -2,8 +2,10 @@
 
 It reads the same files as the systems, and writes the same columns, a Parquet file for each. What makes it fast:
 
-- one thread a core calls one `tf.function` that decodes, preprocesses and runs the module on a batch; operations have no
-  threads of their own (`intra_op` 1), and oneDNN is on, whatever the processor;
+- as many threads as there are cores are in one `tf.function` that decodes, preprocesses and runs the module on a batch;
+  operations have no threads of their own (`intra_op` 1), and oneDNN is on, whatever the processor;
+- one thread more makes its tensors meanwhile, or takes results apart, for those wait for Python's lock: with short texts 1.92 of
+  two cores are busy, 1.85 without it;
 - batch sizes, and whether variables are frozen to constants, are what a search found to be best on the machine (`search.py`;
   `make bench-short` takes what it found on ours);
 - Parquet is read by pyarrow, TFRecord by a loop and `tf.io.parse_example`, ahead of the computing threads, across files;
@@ -227,21 +229,25 @@ def run(function: Any, name: str, column: str, files: list[str], out: Path, size
     is_parquet = files[0].endswith(".parquet")
     parse = None if is_parquet else parser(function, column)
 
+    def call(graph: Any, tensor: Any) -> Any:
+        with turn:
+            return graph(tensor)
+
     def compute(keys: Any, values: Any) -> tuple[Any, Any]:
         parts = [values[start : start + size] for start in range(0, len(values), size)]
         # Not by `numpy()`, which copies.
         if is_parquet:
-            return keys, joined([np.asarray(function(parquet_tensor(name, part))) for part in parts])
-        found = [parse(tf.constant(part)) for part in parts]
+            return keys, joined([np.asarray(call(function, parquet_tensor(name, part))) for part in parts])
+        found = [call(parse, tf.constant(part)) for part in parts]
         keys = joined([np.asarray(keys) for keys, _ in found])
         return pa.array(keys), joined([np.asarray(vectors) for _, vectors in found])
 
     out.mkdir(parents=True, exist_ok=True)
     writer = Writer(out)
-    room = threading.Semaphore(2 * THREADS + 2)
+    room, turn = threading.Semaphore(2 * THREADS + 2), threading.Semaphore(THREADS)
     together = max(1, TOGETHER // size) * size
     rows = 0
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(THREADS + 1) as pool:
         for file in files:
             batches = parquet_batches(file, column, together) if is_parquet else tfrecord_batches(file, together)
             for keys, values in batches:

@@ -21,7 +21,7 @@ from beamhub.engine.caller import Caller, Rows
 from beamhub.engine.planning import make_plan
 from beamhub.engine.pool import acquire_module, bind_caller
 from beamhub.engine.tablespec import Call
-from beamhub.modules.loaded import AS_GIVEN, BoundSignature
+from beamhub.modules.loaded import AS_GIVEN, FREE, BoundSignature
 from beamhub.modules.ragged import Output
 from beamhub.modules.signatures import Shape, Signature
 from beamhub.spec import ExtractJob
@@ -39,7 +39,7 @@ class Doubles(BoundSignature):
     def __init__(self) -> None:
         super().__init__(Signature("s", {}, {}), ("y",), AS_GIVEN)
 
-    def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
+    def __call__(self, raw: Mapping[str, npt.NDArray[Any]], turn: Any = FREE) -> dict[str, Output]:
         return {"y": 2 * raw["x"]}
 
     def keep(self, sizes: Collection[int]) -> None:
@@ -52,7 +52,7 @@ class Doubles(BoundSignature):
 class Refuses(Doubles):
     """A module that takes none."""
 
-    def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
+    def __call__(self, raw: Mapping[str, npt.NDArray[Any]], turn: Any = FREE) -> dict[str, Output]:
         raise ValueError("no")
 
 
@@ -200,7 +200,7 @@ def test_a_module_that_breaks_down_in_several_threads_at_once_keeps_the_default(
     """As where memory suffices for one call: no thread waits for one that will not come."""
 
     class BreaksDown(Doubles):
-        def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
+        def __call__(self, raw: Mapping[str, npt.NDArray[Any]], turn: Any = FREE) -> dict[str, Output]:
             if threading.current_thread() is not threading.main_thread():
                 raise TimeoutError("no memory")
             return super().__call__(raw)
@@ -245,7 +245,7 @@ def test_records_that_the_module_does_not_take_are_left_out() -> None:
     """One of the first records is bad: a rate of nothing would be taken for little work."""
 
     class RefusesOne(Doubles):
-        def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
+        def __call__(self, raw: Mapping[str, npt.NDArray[Any]], turn: Any = FREE) -> dict[str, Output]:
             if 1.0 in raw["x"]:
                 raise ValueError("no")
             return super().__call__(raw)

@@ -30,7 +30,7 @@ class Recorded:
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def __call__(self, fed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(self, fed: Mapping[str, np.ndarray], turn: object) -> dict[str, np.ndarray]:
         self.sizes.append(len(fed["x"]))
         if (fed["x"] < 0).any():
             raise ValueError("negative")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,6 +27,7 @@ from beamhub.engine.pool import ComputePool, acquire_pool
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
 from beamhub.features.paths import VersionPaths
+from beamhub.modules.load import Output
 from tests.jobs import succeed
 from tests.small import save
 
@@ -95,7 +100,7 @@ def test_the_next_shard_begins_before_the_last_has_ended(
 ) -> None:
     genuine = acquire_pool(spec, 2)
     gate = Gate(genuine.inference.caller, genuine.inference.task, genuine.stages)
-    pool = ComputePool(genuine.module, gate, genuine.executor, 2)
+    pool = ComputePool(genuine.module, gate, genuine.threads)
 
     with Lane(spec, paths, pool) as lane:
         for item in items:
@@ -103,6 +108,47 @@ def test_the_next_shard_begins_before_the_last_has_ended(
         lane.drain()
 
     assert gate.overlapped == [True]
+
+
+@dataclass
+class Meeting:
+    """A bound signature whose first call waits for another thread to come, and then a little for it to compute too."""
+
+    bound: Any
+    calls: Iterator[int] = field(default_factory=itertools.count)
+    came: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    both: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
+    another_came: bool = False
+    computed_together: bool = False
+
+    def __call__(self, raw: Mapping[str, npt.NDArray[Any]], turn: AbstractContextManager[Any]) -> dict[str, Output]:
+        self.came.release()
+        with turn:
+            if next(self.calls) == 0:
+                self.another_came = self.came.acquire(timeout=30) and self.came.acquire(timeout=30)
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self.both.wait(0.5)
+                self.computed_together = True
+        return self.bound(raw)
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_one_thread_prepares_while_the_others_compute(
+    spec: TableSpec, items: list[WorkItem], paths: VersionPaths, turns: int
+) -> None:
+    genuine = acquire_pool(spec, turns)
+    caller = genuine.inference.caller
+    meeting = Meeting(caller.bound)
+    pool = ComputePool(
+        genuine.module, replace(genuine.inference, caller=replace(caller, bound=meeting)), genuine.threads
+    )  # fmt: skip
+
+    with Lane(spec, paths, pool) as lane:
+        results = [result for item in items for result in lane.submit(item)] + lane.drain()
+
+    assert [result.outcome for result in results] == ["done"] * FILES
+    assert meeting.another_came
+    assert meeting.computed_together == (turns == 2)
 
 
 class Broken(Inference):
@@ -115,7 +161,7 @@ class Broken(Inference):
 def test_a_mistake_in_the_code_is_raised(spec: TableSpec, items: list[WorkItem], paths: VersionPaths) -> None:
     genuine = acquire_pool(spec, 2)
     broken = Broken(genuine.inference.caller, genuine.inference.task, genuine.stages)
-    pool = ComputePool(genuine.module, broken, genuine.executor, 2)
+    pool = ComputePool(genuine.module, broken, genuine.threads)
 
     with Lane(spec, paths, pool) as lane:
         lane.submit(items[0])

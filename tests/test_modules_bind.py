@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from beamhub.errors import ModuleError
-from beamhub.modules.load import Feeding, LoadedModule, Ragged, load_module
+from beamhub.modules.load import BoundSignature, Feeding, LoadedModule, Ragged, load_module
 from beamhub.modules.protos import read_saved_model, variants
 from beamhub.modules.results import to_output
 from beamhub.modules.session import SessionModule
@@ -200,6 +201,31 @@ def test_calls_from_several_threads_do_not_mix(module: LoadedModule) -> None:
         results = list(pool.map(call, range(60)))
 
     assert results == [[[2.0 * number] * 2] * (1 + number % 3) for number in range(60)]
+
+
+class Turn(contextlib.AbstractContextManager[None]):
+    """Notes how often a bound signature had been traced when a thread came, and when it went."""
+
+    def __init__(self, bound: BoundSignature) -> None:
+        self.bound = bound
+        self.traces = list[int]()
+
+    def __enter__(self) -> None:
+        self.traces.append(self.bound.traces)
+
+    def __exit__(self, *error: object) -> None:
+        self.traces.append(self.bound.traces)
+
+
+def test_it_computes_in_its_turn(module: LoadedModule) -> None:
+    """Shown by the trace, which its first call makes. A session traces the preparation."""
+    bound = module.bind("divide", ["plus_two"], Feeding(lambda raw: {"x": tf.cast(raw["x"], tf.int32)}))
+    turn = Turn(bound)
+
+    bound({"x": np.float32([1, 2])}, turn)
+    bound({"x": np.float32([3, 4])}, turn)
+
+    assert turn.traces == [0, 1, 1, 1]
 
 
 def test_binding_from_several_threads_works(module: LoadedModule) -> None:

@@ -94,7 +94,7 @@ def test_input_that_changes_while_it_is_read_is_stale(out: Path, tmp_path: Path)
     ((version, spec),) = read_specs(str(out)).items()
     (shard,) = list_corpus(str(out.parent / "c.parquet")).shards
     pool = acquire_pool(spec)
-    touching = ComputePool(pool.module, Touching(pool.inference, Path(shard.path)), pool.executor, 2)
+    touching = ComputePool(pool.module, Touching(pool.inference, Path(shard.path)), pool.threads)
 
     result = compute_shard(WorkItem(shard), spec, VersionPaths(str(tmp_path / "elsewhere"), version), touching)
 

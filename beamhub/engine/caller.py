@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -82,14 +84,15 @@ class Gathered:
 class Caller:
     """A module, bound to a signature; may be used by several threads.
 
-    `bound` maps fed arrays, by input name, to outputs by name. `refusals` are the exceptions by which it refuses records; a
-    `breakdown` that is none of them is no record's fault.
+    `bound` maps fed arrays, by input name, to outputs by name, and computes in its `turn`. `refusals` are the exceptions by which
+    it refuses records; a `breakdown` that is none of them is no record's fault.
     """
 
     bound: BoundSignature
     call: Call
     refusals: tuple[type[Exception], ...]
     breakdown: type[Exception]
+    turn: AbstractContextManager[Any] = field(default_factory=contextlib.nullcontext)
 
     def attempt(self, feeds: list[Feed], rows: Rows, size: int) -> Outputs | Exception:
         """The outputs for some records, ascending and each once, or the exception by which the module refuses them.
@@ -106,7 +109,7 @@ class Caller:
     def raw(self, fed: Mapping[str, Array]) -> Outputs | Exception:
         """The module's own outputs for arrays, or the exception by which it refuses them. Raises BeamhubError as `attempt`."""
         try:
-            return self.bound(fed)
+            return self.bound(fed, self.turn)
         except self.refusals as error:
             return error
         except self.breakdown as error:

@@ -11,7 +11,6 @@ import json
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +22,7 @@ from beamhub.engine.inference import Inference
 from beamhub.engine.sharing import alone, with_free_threads
 from beamhub.engine.stages import Stages
 from beamhub.engine.tablespec import Call, TableSpec
-from beamhub.engine.threads import configure_tensorflow, cores
+from beamhub.engine.threads import ComputeThreads, configure_tensorflow, cores
 from beamhub.engine.work import Work
 from beamhub.errors import ModuleError
 from beamhub.modules.signatures import choose_signature
@@ -35,20 +34,20 @@ from beamhub.tasks.prepare import make_prepare
 class ComputePool:
     """A module that is loaded and bound, and the threads that call it."""
 
-    def __init__(self, module: Any, inference: Inference, executor: ThreadPoolExecutor, threads: int) -> None:
-        # Held so that other pools of the process find it.
+    def __init__(self, module: Any, inference: Inference, threads: ComputeThreads) -> None:
+        # Held so that other pools of the process find them.
         self.module = module
+        self.threads = threads
         self.inference = inference
-        self.executor = executor
         self.stages = inference.stages
         # However many threads there are, each has a batch, and the next one.
-        self._budget = Budget(2 * threads + 2, max(BYTES, 2 * threads * BATCH_BYTES))
+        self._budget = Budget(2 * threads.callers + 2, max(BYTES, 2 * threads.callers * BATCH_BYTES))
         self._taking = threading.Lock()
         self._traces = 0
 
     def submit(self, batch: Stretch) -> Work:
         """Hands a batch to the threads; waits while too much is on its way."""
-        return Work(batch, self.inference, self.executor, self._budget)
+        return Work(batch, self.inference, self.threads.executor, self._budget)
 
     def take_figures(self) -> dict[str, int]:
         """Counts since they were last taken: the stages' microseconds, `traces`, `called` and `padded` records,
@@ -83,7 +82,7 @@ class _Once:
 
 _modules = _Once()
 _pools = _Once()
-_executors = _Once()
+_threads = _Once()
 _bound = _Once()
 
 
@@ -115,7 +114,7 @@ def acquire_pool(spec: TableSpec, threads: int | None = None) -> ComputePool:
 
     Args:
         spec: what to run.
-        threads: compute threads; by default as many as there are cores. Pools of one process share them.
+        threads: how many run the module at a time; by default as many as there are cores. Pools of one process share them.
 
     Raises:
         ModuleError: the module cannot be loaded or bound.
@@ -125,14 +124,16 @@ def acquire_pool(spec: TableSpec, threads: int | None = None) -> ComputePool:
     def make() -> ComputePool:
         choose_allocator()
         is_ours = configure_tensorflow(count)
-        executor = _executors.get(count, lambda: ThreadPoolExecutor(count, thread_name_prefix="beamhub-compute"))
+        shared = _threads.get(count, lambda: ComputeThreads(count))
         module = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
         # There are fewer batches of records that differ in length, and each has many calls.
-        share = functools.partial(with_free_threads, executor, count - 1) if spec.call.is_open else alone
-        inference = Inference(bind_caller(module, spec.call, spec.task), spec.task, Stages(count), share)
+        share = functools.partial(with_free_threads, shared.executor, count) if spec.call.is_open else alone
+        caller = replace(bind_caller(module, spec.call, spec.task), turn=shared.turn)
+        # One thread more than have a turn; to wait for it is a part of `infer`.
+        inference = Inference(caller, spec.task, Stages(count + 1), share)
         if not is_ours:
             inference.stages.count("others_threads", 1)
-        return ComputePool(module, inference, executor, count)
+        return ComputePool(module, inference, shared)
 
     # The version's name does not tell all that a call is: what was measured, such as frozen variables, is not in it.
     call = json.dumps(replace(spec.call, handle="").to_json(), sort_keys=True)

@@ -6,6 +6,7 @@ Imports TensorFlow.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from beamhub.errors import ModuleError
 from beamhub.modules.frozen import Run, freeze
-from beamhub.modules.loaded import BoundSignature, Feeding, LoadedModule, static_shape, to_tensors
+from beamhub.modules.loaded import FREE, BoundSignature, Feeding, LoadedModule, static_shape, to_tensors
 from beamhub.modules.precision import BF16, check_changed, check_processor, in_bf16
 from beamhub.modules.ragged import Output
 from beamhub.modules.results import to_output
@@ -68,9 +69,12 @@ class _BoundFunction(BoundSignature):
         finish = self._in_bf16 if precision == BF16 else None
         self._run = Traces(self._counted_outputs, feeding.records, finish)
 
-    def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
+    def __call__(
+        self, raw: Mapping[str, npt.NDArray[Any]], turn: AbstractContextManager[Any] = FREE
+    ) -> dict[str, Output]:
         tensors = to_tensors(raw)
-        results = self._run.of(tensors)(tensors)
+        with turn:
+            results = self._run.of(tensors)(tensors)
         return {name: to_output(name, results[name]) for name in self.outputs}
 
     def _in_bf16(self, traced: Any) -> Any:

@@ -5,9 +5,11 @@ Imports TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +41,9 @@ class Feeding:
     records: Mapping[str, Shape] = field(default_factory=dict)
 
 
+FREE: AbstractContextManager[None] = contextlib.nullcontext()
+"""Any number of threads compute at a time."""
+
 AS_GIVEN = Feeding()
 """Raw tensors are the inputs, each with its full shape."""
 
@@ -63,9 +68,12 @@ class BoundSignature(ABC):
         return self._traces
 
     @abstractmethod
-    def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
+    def __call__(
+        self, raw: Mapping[str, npt.NDArray[Any]], turn: AbstractContextManager[Any] = FREE
+    ) -> dict[str, Output]:
         """Prepares the raw arrays, runs the module, and returns the wanted outputs; only these are computed.
 
+        `turn` is entered while TensorFlow computes, not while arrays become tensors, and tensors arrays.
         Raises ModuleError where the prepared tensors are not what the signature wants, and
         `tf.errors.OpError` or ValueError where TensorFlow fails on the values or shapes.
         """

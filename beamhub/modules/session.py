@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from beamhub.errors import ModuleError
 from beamhub.modules.check import check_call
-from beamhub.modules.loaded import BoundSignature, Feeding, LoadedModule, static_shape, to_tensors
+from beamhub.modules.loaded import FREE, BoundSignature, Feeding, LoadedModule, static_shape, to_tensors
 from beamhub.modules.precision import FLOAT32
 from beamhub.modules.protos import tensor_names
 from beamhub.modules.ragged import Output
@@ -97,15 +98,17 @@ class _BoundFetches(BoundSignature):
         self._run = run
         self._preparation = Traces(self._counted, feeding.records)
 
-    def __call__(self, raw: Mapping[str, npt.NDArray[Any]]) -> dict[str, Output]:
-        given: Mapping[str, Any] = raw
-        if self._feeding.prepare is not None:
-            tensors = to_tensors(raw)
-            given = self._preparation.of(tensors)(tensors)
-        # A session takes arrays alone.
-        inputs = {name: each.numpy() if tf.is_tensor(each) else each for name, each in given.items()}
-        check_call(self.signature, inputs)
-        results = self._run(*(inputs[name] for name in self.signature.inputs))
+    def __call__(
+        self, raw: Mapping[str, npt.NDArray[Any]], turn: AbstractContextManager[Any] = FREE
+    ) -> dict[str, Output]:
+        given: Mapping[str, Any] = raw if self._feeding.prepare is None else to_tensors(raw)
+        with turn:
+            if self._feeding.prepare is not None:
+                given = self._preparation.of(given)(given)
+            # A session takes arrays alone.
+            inputs = {name: each.numpy() if tf.is_tensor(each) else each for name, each in given.items()}
+            check_call(self.signature, inputs)
+            results = self._run(*(inputs[name] for name in self.signature.inputs))
         return {name: to_output(name, results[name]) for name in self.outputs}
 
     def keep(self, sizes: Collection[int]) -> None:
