@@ -94,7 +94,7 @@ def test_long_records_make_small_batches(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> None:
-    """Of outputs of 1 MiB a call has eight, whether TensorFlow knows their size before a run or not."""
+    """Of outputs of 1 MiB a call has four, whether TensorFlow knows their size before a run or not."""
 
     def widened(x: tf.Tensor) -> dict[str, tf.Tensor]:
         width = 1 << 18
@@ -106,7 +106,7 @@ def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> Non
         "extract", *flags(tmp_path, module, pa.table({"x": pa.array([[1.0]] * 3, pa.list_(pa.float32(), 1))}))
     )
 
-    assert "calls     of 8, 2 records" in summary
+    assert "calls     of 4, 2 records" in summary
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,9 @@ def test_default_batch_size(fed: int, result: int, expected: int) -> None:
         (Load(600_000, 8, most=250), 4, ()),
         (Load(600_000, 8, most=270), 8, (4,)),
         (Load(600_000, 8, most=500), 8, (4,)),
+        (Load(600_000, 8, most=1_000_000_000), 8, (4,)),
+        (Load(400_000, 8, most=1_000_000_000), 16, (8,)),
+        (Load(300_000, 8, most=1_000_000_000), 32, (16,)),
         (Load(110_000, 8), 32, (16,)),
         (Load(110_000, 8, most=100_000), 64, (32,)),
         (Load(110_000, 8, read=500_000), 16, (8,)),

@@ -17,8 +17,9 @@ CALL_BYTES = 4 << 20
 """Of one call, about, its input and outputs: smaller ones pay for the way of a batch through the stages (texts of 64 values took
 5 to 10 % longer in calls of 8,192 than of 16,384, and 2 to 9 % longer in those than in calls of 32,768), larger ones leave a
 core's cache."""
-MOST_CALL_BYTES = 12 << 20
-"""Of one call, at most, but for the smallest batch: each thread holds it several times over."""
+MOST_CALL_BYTES, MOST_HEAVY_CALL_BYTES = 12 << 20, 8 << 20
+"""Of one call, at most, but for the smallest batch: each thread holds it several times over. Of records that a call has few of,
+the module holds much more: to try one of 12 MiB with photographs in MobileNetV2 1.0 took .15 GB."""
 SHORTEST_SHARE, SHORTEST_CALL_SHARE = 8, 32
 """Of a second: less work pays for what the way of a batch through the stages costs, or for what a call costs, whatever its
 size; in a call that takes more, a module holds much that it computes on its way. MobileNetV2 0.35 took as long in calls of 4 as
@@ -57,7 +58,7 @@ class Load:
         short = min(most // SHORTEST_SHARE, MOST_CALL_BYTES // held)
         if short <= BATCH_ROWS:
             # A batch has more records than that, in several calls.
-            short = min(most // SHORTEST_CALL_SHARE, short)
+            short = min(most // SHORTEST_CALL_SHARE, MOST_HEAVY_CALL_BYTES // held)
         # More would not be read for one batch.
         by_reading = BATCH_BYTES // max(self.read, 1)
         by_time = LARGEST_BATCH if self.most is None else self.most
