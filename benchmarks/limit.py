@@ -220,9 +220,8 @@ class Writer:
     def write(self, writer: Any, waiting: list[Any]) -> None:
         if waiting:
             keys, vectors = zip(*waiting, strict=True)
-            joint = joined(vectors)
-            column = pa.FixedSizeListArray.from_arrays(pa.array(joint.reshape(-1)), joint.shape[1])
-            writer.write_table(pa.table({"key": pa.concat_arrays(keys), "embedding": column}))
+            pieces = [pa.FixedSizeListArray.from_arrays(pa.array(each.reshape(-1)), each.shape[1]) for each in vectors]
+            writer.write_table(pa.table({"key": pa.chunked_array(keys), "embedding": pa.chunked_array(pieces)}))
 
 
 def run(function: Any, name: str, column: str, files: list[str], out: Path, size: int) -> int:

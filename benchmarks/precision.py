@@ -54,7 +54,7 @@ def compare(path: str, repeats: int) -> dict[str, Any]:
         found[f"{name} bf16 / float32"] = str(median([short / plain for short, plain in pairs]))
         found[f"{name} error"] = f"{np.abs(values[frozen, 'bf16'] - exact).max() / np.abs(exact).max():.1e}"
     best = {p: np.maximum(rates[False, p], rates[True, p]) for p in ("float32", "bf16")}
-    return {**found, "best bf16 / best float32": str(median(best["bf16"] / best["float32"]))}
+    return {**found, "best bf16 / best float32": str(median((best["bf16"] / best["float32"]).tolist()))}
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("modules", nargs="+", metavar="MODULE")
     parser.add_argument("--repeats", type=int, default=15)
     arguments = parser.parse_args()
-    configure_tensorflow()
+    configure_tensorflow(cores())
     for path in arguments.modules:
         print(json.dumps(compare(path, arguments.repeats)), flush=True)
 

@@ -213,11 +213,24 @@ def test_a_module_that_breaks_down_in_several_threads_at_once_keeps_the_default(
 
 
 def test_an_error_that_nobody_expects_ends_the_measurement() -> None:
+    """Also where another thread was there first, and waits."""
+    waits = threading.Event()
+
     def work() -> bool:
+        if not waits.is_set():
+            waits.set()
+            return True
         raise KeyError("a mistake")
 
-    with ThreadPoolExecutor(2) as pool, pytest.raises((KeyError, threading.BrokenBarrierError)):
+    with ThreadPoolExecutor(2) as pool, pytest.raises(KeyError, match="a mistake"):
         calibration.measure(work, 2, pool)
+
+
+def test_constants_that_cannot_be_called_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try takes all threads to where there is too little memory."""
+    plain, frozen = Setting(4, False), Setting(4, True)
+
+    assert choose({plain: 100.0, frozen: 0.0}, monkeypatch) == (plain, [plain, frozen])
 
 
 def test_what_was_not_chosen_leaves_no_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,28 @@ def test_calls_of_records_that_share_a_length_hold_less(left: int, calls: list[i
     assert calls_made(OPEN_CALL, 2048, left) == calls
 
 
+def test_few_large_records_are_not_copied_to_fill_a_call() -> None:
+    """20 of 300 kB would take 9.6 MB in a call of 32. Of 100 kB they would not."""
+    assert sizes_of_texts(20, 300_000) == [2, 2, 4, 4, 4, 4]
+    assert sizes_of_texts(20, 100_000) == [32]
+
+
+def sizes_of_texts(count: int, length: int) -> list[int]:
+    sizes = list[int]()
+
+    def lengths(fed: Mapping[str, np.ndarray], turn: object) -> dict[str, np.ndarray]:
+        sizes.append(len(fed["x"]))
+        return {"y": np.ones(len(fed["x"]), np.float32)}
+
+    call = Call("m", "sha256:0", (), "s", (Binding("x", "x", "string", ()),), {}, None, 32)
+    inference = Inference(
+        Caller(lengths, call, (ValueError,), TimeoutError), Extract(("y",), {"y": pa.float32()}), Stages(1)
+    )  # fmt: skip
+    columns = pa.record_batch({"x": pa.array([b"x" * length] * count)})
+    assert len(inference.run(Chunk(columns, np.arange(count))).columns[0]) == count
+    return sorted(sizes)
+
+
 def test_a_good_batch_is_one_call() -> None:
     outputs, failed, sizes = run([1.0] * SIZE)
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beamhub.features.vector_file import PAGE, VectorFile, is_vector
+from beamhub.features.vector_file import MOST_BYTES, PAGE, VectorFile, is_vector
 
 FLOAT = pa.float32()
 NUMBERS = [pa.float16(), FLOAT, pa.float64(), pa.int32(), pa.int64()]
@@ -201,6 +201,34 @@ def test_a_file_without_rows() -> None:
     assert read(written([], schema)).schema.equals(schema)
 
 
+def test_a_table_without_rows_makes_no_row_group() -> None:
+    table = mixed(3)
+
+    assert written([table.slice(0, 0), table, table.slice(3)]) == written([table])
+
+
+def test_what_arrow_writes_is_not_held() -> None:
+    """Of kept columns a row group has 32 MB: their pages go on one by one."""
+    images = np.random.default_rng(0).bytes(32_000_000)
+    kept = pa.array([images[place : place + 2000] for place in range(0, len(images), 2000)])
+    table = pa.table({"image": kept, "v": vectors(16_000, 64)})
+    before = pa.total_allocated_bytes()
+    held = list[int]()
+
+    class Watched(io.BytesIO):
+        def write(self, data: Any) -> int:
+            held.append(pa.total_allocated_bytes() - before)
+            return super().write(data)
+
+    file = Watched()
+    output = VectorFile(file, table.schema, lambda _: {"use_dictionary": False, "compression": "zstd"})
+    output.write_table(table)
+    output.close({})
+
+    assert max(held) < len(images) / 4
+    assert read(file.getvalue()).equals(table)
+
+
 def test_programs_that_know_nothing_of_arrow(tmp_path: Any) -> None:
     tables = [mixed(9000), mixed(200, 9000)]
     path = tmp_path / "a.parquet"
@@ -216,7 +244,10 @@ def test_which_columns_are_vectors() -> None:
     assert all(is_vector(pa.list_(kind, 3)) for kind in NUMBERS)
     assert is_vector(pa.fixed_shape_tensor(pa.float32(), [2, 2]))
     # What Parquet stores otherwise than memory has it, or in more than one level of lists.
+    assert is_vector(pa.list_(FLOAT, MOST_BYTES // 4))
     others = [
+        # More than a page may have.
+        pa.list_(FLOAT, MOST_BYTES // 4 + 1),
         pa.float32(),
         pa.list_(pa.float32()),
         pa.list_(pa.int8(), 3),

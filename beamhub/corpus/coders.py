@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 _POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
 
+@functools.cache
 def example_coder() -> Any:
     """The module `tfx_bsl.coders.example_coder`.
 

@@ -60,8 +60,13 @@ class Calibration:
     bind: Callable[[Call], Caller]
     can_freeze: Callable[[Call], bool]
     rate: int | None = None
-    _threads: Executor = field(default_factory=lambda: ThreadPoolExecutor(cores()), init=False)
+    _cores: int = field(default_factory=cores, init=False)
+    _threads: Executor = field(init=False)
     _is_warm: set[Setting] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        """Makes the threads, as many as cores are found now."""
+        self._threads = ThreadPoolExecutor(self._cores)
 
     def choose(self) -> Call:
         """The fastest setting found in the time that measuring may take; the default where all the work takes no longer.
@@ -114,7 +119,8 @@ class Calibration:
 
         first = leader()
         other = plain if first == frozen else frozen
-        rates[other] = max(rates[other], self._rate(other))
+        if rates[other]:
+            rates[other] = max(rates[other], self._rate(other))
         if leader() != first:
             rates[first] = max(rates[first], self._rate(first))
         return leader(), rates[leader()]
@@ -146,9 +152,10 @@ class Calibration:
                 return False
 
         # The first call of each thread is not timed: one traces, and each takes memory.
-        is_warm = setting in self._is_warm
-        self._is_warm.add(setting)
-        return measure(attempt, cores(), self._threads, is_warm) * call.batch_size
+        rate = measure(attempt, self._cores, self._threads, setting in self._is_warm) * call.batch_size
+        if rate:
+            self._is_warm.add(setting)
+        return rate
 
 
 def measure(work: Callable[[], bool], threads: int, pool: Executor, is_warm: bool = False) -> float:
@@ -164,7 +171,11 @@ def measure(work: Callable[[], bool], threads: int, pool: Executor, is_warm: boo
             broken.callback(begin.abort)
             good = is_warm or work()
             broken.pop_all()
-        begin.wait()
+        try:
+            begin.wait()
+        except threading.BrokenBarrierError:
+            # What broke it is raised where that thread is asked.
+            return 0.0
         calls, started = 0, time.monotonic()
         while good and (not calls or time.monotonic() < started + _TRIAL_SECONDS):
             good = work()

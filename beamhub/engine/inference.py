@@ -11,7 +11,7 @@ import pyarrow as pa
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Failure, Gathered, Rows, slice_rows
 from beamhub.engine.sharing import Work, alone
-from beamhub.engine.sizing import MOST_CALL_BYTES
+from beamhub.engine.sizing import MOST_HEAVY_CALL_BYTES
 from beamhub.engine.stages import Stages
 from beamhub.errors import RecordError
 from beamhub.tasks.base import Outputs, Task
@@ -74,7 +74,7 @@ class Inference:
             while start < len(rows):
                 left = len(rows) - start
                 size = self.caller.call.next_size(left)
-                if size > left and gathered.text_bytes * size > left * MOST_CALL_BYTES:
+                if size > left and gathered.text_bytes * size > left * MOST_HEAVY_CALL_BYTES:
                     # Few and large, and the call would be filled up with copies of them.
                     size = self.caller.call.probes[-1]
                 calls.append((rows[start : start + size], size))

@@ -41,7 +41,8 @@ class ComputePool:
         self.inference = inference
         self.stages = inference.stages
         # However many threads there are, each has a batch, and the next one.
-        self._budget = Budget(2 * threads.callers + 2, max(BYTES, 2 * threads.callers * BATCH_BYTES))
+        most = 2 * (threads.callers + 1)
+        self._budget = Budget(most, max(BYTES, most * BATCH_BYTES))
         self._taking = threading.Lock()
         self._traces = 0
 

@@ -28,7 +28,7 @@ def cores(group: Path = Path("/sys/fs/cgroup")) -> int:
 class ComputeThreads:
     """`executor` has one thread more than may run the module at a time: those that do have a `turn`.
 
-    Threads wait for Python's lock where they make tensors and take results apart, and a core would idle meanwhile. With as
+    Threads wait for Python's lock where they parse, make tensors and take results apart, and a core would idle meanwhile. With as
     many threads as there are cores, 1.85 of two cores were busy with short texts, with this one more, 1.92. In the module it
     would ask for a core more, and for the memory of one more call.
     """

@@ -74,7 +74,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A column chunk: its path, its sizes in bytes, and its metadata."""
+    """A column chunk, by its metadata."""
 
     column: Struct
 
@@ -104,12 +104,11 @@ class Chunk:
 class Footer:
     """The end of a file that Arrow wrote."""
 
-    def __init__(self, data: pa.Buffer) -> None:
-        """`data` is the whole file."""
-        tail = memoryview(data)[-8:-4]
-        self.size = int.from_bytes(tail, "little") + 8
-        """Bytes, with its length and the magic."""
-        self._struct = decode(bytes(memoryview(data)[len(data) - self.size : -8]))
+    def __init__(self, data: pa.Buffer | memoryview) -> None:
+        """`data` is the file, or as much of its end as has the footer."""
+        view = memoryview(data)
+        size = int.from_bytes(view[-8:-4], "little")
+        self._struct = decode(bytes(view[-8 - size : -8]))
 
     def leaves(self) -> list[Leaf]:
         """The columns in their order."""

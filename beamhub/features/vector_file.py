@@ -2,15 +2,17 @@
 
 A vector is a list of so many numbers, none of them null. Arrow's writer computes and encodes two levels for each number (410
 nanoseconds for a row of 64 floats, with all it does); but where each list has the same length, they repeat, and pages can be
-laid around the numbers as they lie in memory. Arrow writes the other columns, each row group to memory, and the schema; their
-footers are joined to one.
+laid around the numbers as they lie in memory. Arrow writes the other columns, each row group as a file of its own whose pages go
+into this one, and the schema; their footers are joined to one.
 
 https://github.com/apache/parquet-format: README.md (levels, pages), Encodings.md (RLE).
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,6 +27,8 @@ from beamhub.features.thrift import varint
 
 PAGE = 1 << 20
 """Bytes of numbers in a page, or one row: as many as Arrow's pages have."""
+MOST_BYTES = 1 << 30
+"""Of a vector. A page has no more than 2**31 - 1, and Arrow refuses what does not fit."""
 
 _KINDS = (pa.float16(), pa.float32(), pa.float64(), pa.int32(), pa.int64())
 """Numbers that Parquet stores as they lie in memory (on machines of little endian, which are all that TensorFlow has)."""
@@ -46,7 +50,9 @@ class Output(Protocol):
 def is_vector(kind: pa.DataType) -> bool:
     """Whether a column's type is one that is written here: lists or tensors of one size, of numbers as they are in memory."""
     storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
-    return bool(pa.types.is_fixed_size_list(storage) and storage.list_size and storage.value_type in _KINDS)
+    if not pa.types.is_fixed_size_list(storage) or storage.value_type not in _KINDS:
+        return False
+    return bool(0 < storage.list_size * storage.value_type.byte_width <= MOST_BYTES)
 
 
 class VectorFile:
@@ -66,7 +72,9 @@ class VectorFile:
         file.write(MAGIC)
 
     def write_table(self, table: pa.Table) -> None:
-        """Writes a row group."""
+        """Writes a row group; none for a table without rows."""
+        if not table.num_rows:
+            return
         begin = self._file.tell()
         vectors = {field.name: flat for field in self._schema if (flat := _numbers(table[field.name])) is not None}
         chunks = self._by_arrow(table.drop_columns(list(vectors)))
@@ -87,15 +95,13 @@ class VectorFile:
         """Writes column chunks as Arrow makes them."""
         if not table.num_columns:
             return {}
-        file = pa.BufferOutputStream()
-        with pq.ParquetWriter(file, table.schema, store_schema=False, **self._options(table.schema)) as writer:
+        shift = self._file.tell() - len(MAGIC)
+        body = _Body(self._file)
+        writer = pq.ParquetWriter(body, table.schema, store_schema=False, **self._options(table.schema))
+        with writer, body.passed_on():
             # It cuts pages at chunks, and they are to be the same whatever the batches were.
             writer.write_table(table.combine_chunks(), row_group_size=table.num_rows)
-        data = file.getvalue()
-        footer = Footer(data)
-        shift = self._file.tell() - len(MAGIC)
-        self._file.write(memoryview(data)[len(MAGIC) : len(data) - footer.size])
-        return {chunk.path: chunk.moved(shift) for chunk in footer.chunks()}
+        return {chunk.path: chunk.moved(shift) for chunk in Footer(body.kept.getbuffer()).chunks()}
 
     def _vectors(self, leaf: Leaf, flat: _Flat) -> Chunk:
         """Writes the pages of a column chunk."""
@@ -106,6 +112,36 @@ class VectorFile:
             for part in page:
                 self._file.write(part.view(np.uint8).data)
         return plain_chunk(leaf, sum(part.size for part in flat.parts), begin, self._file.tell() - begin)
+
+
+class _Body(io.RawIOBase):
+    """A file that Arrow writes: its pages are passed on, and not held, for of kept images there are 32 MB; the rest is kept."""
+
+    def __init__(self, file: Output) -> None:
+        self._file = file
+        self._is_passing = False
+        self._size = 0
+        self.kept = io.BytesIO()
+
+    @contextlib.contextmanager
+    def passed_on(self) -> Iterator[None]:
+        """What is written in the block are pages."""
+        self._is_passing = True
+        try:
+            yield
+        finally:
+            self._is_passing = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        (self._file if self._is_passing else self.kept).write(data)
+        self._size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._size
 
 
 _Numbers = npt.NDArray[np.generic]

@@ -101,9 +101,10 @@ class _BoundFetches(BoundSignature):
     def __call__(
         self, raw: Mapping[str, npt.NDArray[Any]], turn: AbstractContextManager[Any] = FREE
     ) -> dict[str, Output]:
-        given: Mapping[str, Any] = raw if self._feeding.prepare is None else to_tensors(raw)
+        prepared = self._feeding.prepare is not None
+        given: Mapping[str, Any] = to_tensors(raw) if prepared else raw
         with turn:
-            if self._feeding.prepare is not None:
+            if prepared:
                 given = self._preparation.of(given)(given)
             # A session takes arrays alone.
             inputs = {name: each.numpy() if tf.is_tensor(each) else each for name, each in given.items()}
