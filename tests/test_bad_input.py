@@ -178,6 +178,14 @@ def test_broken_file_among_good_ones_is_a_failed_shard(
     assert "1 committed in this run, 2 in the table" in summary
 
 
+def test_calls_of_more_than_memory(module: str, corpus: Path, tmp_path: Path) -> None:
+    """A record is 16 bytes, and so is its output."""
+    line = refused(2, "embed", *flags(module, f"{corpus}/*", tmp_path / "out", "--batch-size=100000000"))
+
+    assert "--batch-size 100000000: a call would hold 3.2 GB" in line
+    assert "give 33554432 at most" in line
+
+
 def test_output_folder_that_holds_something_else(module: str, corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("do not touch")

@@ -56,10 +56,13 @@ def run(values: list[float]) -> tuple[list[float], list[int], list[int]]:
     [
         (4096, [4096]),
         (5000, [4096, 512, 512]),
-        (2049, [4096]),
+        (3073, [4096]),
+        (3072, [512] * 6),
+        (2049, [512] * 4 + [64]),
         (2048, [512] * 4),
         (599, [512, 64, 64]),
-        (257, [512]),
+        (385, [512]),
+        (257, [64] * 5),
         (256, [64] * 4),
         (3, [64]),
     ],
@@ -96,9 +99,9 @@ def test_calls_of_records_that_share_a_length_hold_less(left: int, calls: list[i
 
 
 def test_few_large_records_are_not_copied_to_fill_a_call() -> None:
-    """20 of 300 kB would take 9.6 MB in a call of 32. Of 100 kB they would not."""
-    assert sizes_of_texts(20, 300_000) == [2, 2, 4, 4, 4, 4]
-    assert sizes_of_texts(20, 100_000) == [32]
+    """30 of 300 kB would take 9.6 MB in a call of 32. Of 100 kB they would not."""
+    assert sizes_of_texts(30, 300_000) == [2] * 3 + [4] * 6
+    assert sizes_of_texts(30, 100_000) == [32]
 
 
 def sizes_of_texts(count: int, length: int) -> list[int]:
@@ -146,7 +149,8 @@ def test_all_bad_records_are_found_in_small_calls() -> None:
 
 def test_last_batch_is_filled_up_to_the_next_size() -> None:
     """Sizes are 64, an eighth, and at least 2."""
-    assert run([1.0] * 33)[2] == [64]
+    assert run([1.0] * 49)[2] == [64]
+    assert run([1.0] * 33)[2] == [8] * 4 + [2]
     assert run([1.0] * 9)[2] == [8, 2]
     assert run([1.0] * 8)[2] == [8]
     assert run([1.0])[2] == [2]

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from beamhub import storage
 from beamhub.corpus import formats, globs
+from beamhub.corpus.sampling import MOST_DAMAGED, sampled
 from beamhub.corpus.shard_list import BLOCK, ShardList
 from beamhub.errors import CorpusError
 
@@ -50,9 +51,9 @@ def list_corpus(pattern: str, root: str | None = None) -> Corpus:
     """Lists a corpus: a glob, a file, or a folder (its files at any depth, but for names with '_' or '.'
     first).
 
-    `root` is by default the pattern's leading folder without wildcards. The format is found by content;
-    looked into are the first file and the first of each other file-name ending, eight at most, since a reader
-    checks its own file anyway. Raises CorpusError when nothing matches, a file is not below `root`, or the
+    `root` is by default the pattern's leading folder without wildcards. The format is found by content: looked into are the
+    first file and the first of each other file-name ending, eight at most, since a reader checks its own file anyway; where
+    one is damaged, the next with its ending. Raises CorpusError when nothing matches, a file is not below `root`, or the
     files are of no or of several formats.
     """
     pattern = storage.absolute(pattern)
@@ -130,9 +131,13 @@ def _format(shards: ShardList) -> str:
     filled = shards.filter(shards.size > 0)
     # Digits in an ending only count files.
     endings = pc.replace_substring_regex(pc.replace_substring_regex(filled.relative, _ENDING, r"\1"), r"\d+", "")
-    _, firsts = np.unique(endings.dictionary_encode().indices.to_numpy(), return_index=True)
-    paths = [filled[int(place)].path for place in sorted(firsts)[:_LOOKED_INTO]]
-    found = {formats.detect(path): path for path in paths}
+    codes = endings.dictionary_encode().indices.to_numpy()
+    found: dict[str, str] = {}
+    # They are numbered in the order in which they come.
+    for code in range(min(_LOOKED_INTO, codes.max(initial=-1) + 1)):
+        like = filled.take(np.flatnonzero(codes == code)[:MOST_DAMAGED])
+        name, path = next(sampled(like, lambda shard: [(formats.detect(shard.path), shard.path)]))
+        found[name] = path
     if len(found) > 1:
         (one, first), (other, second) = list(found.items())[:2]
         raise CorpusError(f"corpus of mixed formats: {first} is {one}, {second} is {other}; narrow the glob")

@@ -19,6 +19,7 @@ from beamhub.corpus import columns
 from beamhub.corpus.files import opened
 from beamhub.corpus.format import CorpusFormat, Stretch, Wanted
 from beamhub.corpus.payload import row_payload
+from beamhub.corpus.sampling import sampled
 from beamhub.corpus.shards import WHOLE, Chunk, Shard, Unread
 from beamhub.errors import CorpusError, UsageError
 
@@ -80,11 +81,15 @@ class ParquetFormat(CorpusFormat):
         return head.startswith(_MAGIC) and tail == _MAGIC
 
     def schema(self, shards: Sequence[Shard], declared: bytes | None, sample: int) -> pa.Schema:
-        """Of the first file's footer."""
+        """Of the first footer that can be read."""
         if declared is not None:
             raise UsageError("a schema was given for a Parquet corpus, whose files hold their own; leave it out")
-        with opened(shards[0].path) as source, _parquet(source, shards[0].path) as file:
-            return pa.schema(_fields(file.schema_arrow))
+
+        def one(shard: Shard) -> Iterator[pa.Schema]:
+            with opened(shard.path) as source, _parquet(source, shard.path) as file:
+                yield pa.schema(_fields(file.schema_arrow))
+
+        return next(sampled(shards, one))
 
     def density(self, shard: Shard) -> float:
         """By the footer."""

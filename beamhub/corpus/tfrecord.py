@@ -18,6 +18,7 @@ from beamhub.corpus.framing import DamagedFrameError, FrameReader, Frames, is_fr
 from beamhub.corpus.headers import find_record
 from beamhub.corpus.inference import sampled_schema
 from beamhub.corpus.inflated import Inflated, inflate_head, is_compressed
+from beamhub.corpus.sampling import sampled
 from beamhub.corpus.shards import WHOLE, Chunk, Shard
 from beamhub.errors import CorpusError
 
@@ -146,13 +147,17 @@ def _noticing_false_starts(shard: Shard) -> Iterator[None]:
 
 
 def _first_records(shards: Sequence[Shard], count: int) -> list[bytes]:
-    records: list[bytes] = []
-    room = _SAMPLED_BYTES
-    for shard in [shard for shard in shards if shard.size][:_SAMPLED_FILES]:
+    def frames(shard: Shard) -> Iterator[bytes]:
         with _frames(shard) as reader:
-            while reader and len(records) < count and room > 0 and (frames := reader.take(count - len(records), room)):
-                records += frames.records
-                room -= sum(map(len, frames.records))
-        if len(records) >= count or room <= 0:
+            while reader and (some := reader.take(count, _SAMPLED_BYTES)):
+                yield from some.records
+
+    filled = itertools.islice((shard for shard in shards if shard.size), _SAMPLED_FILES)
+    records: list[bytes] = []
+    held = 0
+    for record in sampled(filled, frames):
+        records.append(record)
+        held += len(record)
+        if len(records) == count or held >= _SAMPLED_BYTES:
             break
     return records

@@ -22,6 +22,7 @@ from beamhub.engine.short_calls import most_in_short_call
 from beamhub.engine.sizing import (
     LARGE_RECORD,
     LARGEST_BATCH,
+    MOST_PINNED_BYTES,
     SMALLEST_BATCH,
     Load,
     power_of_two,
@@ -31,7 +32,7 @@ from beamhub.engine.sizing import (
 from beamhub.engine.tablespec import Call
 from beamhub.engine.threads import cores
 from beamhub.engine.trial import Trial
-from beamhub.errors import CorpusError, ModuleError
+from beamhub.errors import CorpusError, ModuleError, UsageError
 from beamhub.spec import RECORD, Job
 from beamhub.tasks import Task
 from beamhub.tasks.base import OutputShape
@@ -99,6 +100,7 @@ class Fitting:
         if call.fixed is not None and tried is not None:
             return call, tried, None
         if self.job.batch_size is not None:
+            self._check_pinned(self.job.batch_size, load)
             call = call.of_size(self.job.batch_size)
             return call, self._try(call), None
         largest = replace(load, most=LARGEST_BATCH * LARGEST_BATCH).default
@@ -115,6 +117,14 @@ class Fitting:
             most = most_in_short_call(lambda size: self._bound(call.of_size(size)), few, last, tried.sample, tried.rows)
             load = replace(load, most=most)
         return call.of_size(load.default), tried, load
+
+    def _check_pinned(self, size: int, load: Load) -> None:
+        most = max(SMALLEST_BATCH, power_of_two(MOST_PINNED_BYTES // load.held))
+        if size > most:
+            raise UsageError(
+                f"--batch-size {size}: a call would hold {size * load.held / 1e9:.1f} GB of input and outputs, for a record has "
+                f"{load.held:,} bytes, and each thread makes one; give {most} at most, or leave it out"
+            )
 
     def _load(self, call: Call) -> tuple[Load, _Tried | None]:
         """What TensorFlow knows of a record's outputs without a run, or what comes of the first ones."""

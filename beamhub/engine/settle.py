@@ -13,6 +13,7 @@ from beamhub import storage
 from beamhub.corpus.format import Wanted
 from beamhub.corpus.formats import infer_schema, reader_for
 from beamhub.corpus.listing import Corpus
+from beamhub.corpus.sampling import sampled
 from beamhub.corpus.shards import Chunk
 from beamhub.corpus.splitting import SPLIT_BYTES
 from beamhub.engine.fitting import Fitting
@@ -114,10 +115,8 @@ class _Settling:
 
     def _samples(self, schema: pa.Schema, records: bool) -> Iterator[Chunk]:
         reader = reader_for(self.corpus.format)
-        chunks = itertools.chain.from_iterable(
-            reader.read(shard, schema, Wanted(SAMPLE_ROWS, SAMPLE_BYTES, records=records))
-            for shard in self.corpus.shards
-        )
+        wanted = Wanted(SAMPLE_ROWS, SAMPLE_BYTES, records=records)
+        chunks = sampled(self.corpus.shards, lambda shard: reader.read(shard, schema, wanted))
         yield from itertools.islice((each for each in chunks if each.rows), SAMPLE_CHUNKS)
 
     def _call(

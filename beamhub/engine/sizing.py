@@ -20,6 +20,8 @@ core's cache."""
 MOST_CALL_BYTES, MOST_HEAVY_CALL_BYTES = 12 << 20, 8 << 20
 """Of one call, at most, but for the smallest batch: each thread holds it several times over. Of records that a call has few of,
 the module holds much more: to try one of 12 MiB with photographs in MobileNetV2 1.0 took .15 GB."""
+MOST_PINNED_BYTES = 1 << 30
+"""Of one call whose size was asked for: no call is faster for being so large, and a mistyped number takes all memory."""
 SHORTEST_SHARE, SHORTEST_CALL_SHARE = 8, 32
 """Of a second: less work pays for what the way of a batch through the stages costs, or for what a call costs, whatever its
 size; in a call that takes more, a module holds much that it computes on its way. MobileNetV2 0.35 took as long in calls of 4 as
@@ -51,10 +53,14 @@ class Load:
     most: int | None = None
 
     @property
+    def held(self) -> int:
+        """Bytes of one record in a call."""
+        return max(1, self.fed + self.result)
+
+    @property
     def default(self) -> int:
         """A power of two from 4 to 32,768; 2 for large records."""
-        held = max(1, self.fed + self.result)
-        most = self.most or 0
+        held, most = self.held, self.most or 0
         short = min(most // SHORTEST_SHARE, MOST_CALL_BYTES // held)
         if short <= BATCH_ROWS:
             # A batch has more records than that, in several calls.

@@ -72,14 +72,12 @@ class Call:
     def next_size(self, left: int) -> int:
         """The number of records in the next call where so many are left.
 
-        The smallest that holds them all, unless more than half of it (a quarter where the sizes lie closer) would be
-        padding: then a smaller one, which is full.
+        The smallest that holds them all, unless more than a quarter of it would be padding: then a smaller one, which is full.
         """
         sizes = self.sizes
         holding = [size for size in sizes if size >= left] or [sizes[0]]
         smaller = [size for size in sizes if size < holding[-1]]
-        fullest = (3 * holding[-1]) // 4 if self.is_open else holding[-1] // 2
-        return smaller[0] if smaller and left <= fullest else holding[-1]
+        return smaller[0] if smaller and left <= 3 * holding[-1] // 4 else holding[-1]
 
     @property
     def probes(self) -> tuple[int, ...]:

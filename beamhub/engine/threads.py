@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from beamhub.importing import switch_onednn_on
+from beamhub.importing import import_tensorflow
 
 
 def cores(group: Path = Path("/sys/fs/cgroup")) -> int:
@@ -46,7 +46,7 @@ def configure_tensorflow(callers: int) -> bool:
     Returns:
         Whether operations have one thread: not where a program had started TensorFlow already and chose otherwise.
     """
-    switch_onednn_on()
+    import_tensorflow()
     import tensorflow as tf
 
     settings = tf.config.threading
