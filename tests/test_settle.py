@@ -117,6 +117,8 @@ def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> Non
         (400_000, 8, 8),
         (4_000_000, 8, 4),
         (32 << 20, 8, 4),
+        (128 << 20, 8, 2),
+        ((128 << 20) + 1, 8, 1),
         (100_000_000, 8, 2),
         (32, 3 << 20, 4),
         (64, 256, 8192),
@@ -126,7 +128,7 @@ def test_large_outputs_make_small_batches(is_known: bool, tmp_path: Path) -> Non
     ],
 )
 def test_default_batch_size(fed: int, result: int, expected: int) -> None:
-    """4 MiB of input and outputs; a power of two from 4 to 32,768; 2 of large ones."""
+    """4 MiB of input and outputs; a power of two from 4 to 32,768; 2 of large ones, 1 of huge ones."""
     assert Load(fed, result).default == expected
 
 

@@ -130,4 +130,8 @@ class CorpusFormat(ABC):
         `Chunk.columns` has exactly the columns of `schema`, with its types; a record that cannot be parsed is an `Unread`.
         """
         for stretch in self.scan(shard, schema, wanted):
-            yield stretch.decode()
+            chunk = stretch.decode()
+            # Neither is held while the next is read, nor the stretch beside what it was decoded to.
+            del stretch
+            yield chunk
+            del chunk

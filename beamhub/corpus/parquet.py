@@ -108,8 +108,11 @@ class ParquetFormat(CorpusFormat):
             first = starts[groups.start]
             every = range(first, starts[groups.stop])
             for batch, size in _batches(file, groups, schema.names, wanted) if groups else ():
+                rows = batch.num_rows
                 yield _Rows(batch, first, every, schema, shard.path, size)
-                first += batch.num_rows
+                # Not held while the next is read, here and below: it may be one large record.
+                del batch
+                first += rows
             if first != starts[groups.stop]:
                 raise _miscounted(shard.path, first, starts[groups.stop])
 
@@ -230,10 +233,12 @@ def _batches(
                 return
             # Once: asking for them lets go of the interpreter's lock, for which others wait.
             size = int(batch.nbytes)
+            count = batch.num_rows
             yield batch, size
-            reached += batch.num_rows
-            left -= batch.num_rows
-            read = size / max(1, batch.num_rows)
+            del batch
+            reached += count
+            left -= count
+            read = size / max(1, count)
             # A few rows before a seam do not tell about so many more.
             allowed *= _GROWTH if rows == allowed else 1
 

@@ -94,6 +94,8 @@ class TFRecordFormat(CorpusFormat):
             with _noticing_false_starts(shard):
                 while frames := reader.take(wanted.rows, wanted.max_bytes):
                     yield _Examples(frames, _density(reader), shard, decoders)
+                    # Not held while the next are read: it may be one large record.
+                    del frames
             return None if reader.stop is None else (begins, reader.offset)
 
 

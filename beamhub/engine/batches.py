@@ -24,9 +24,13 @@ def batches(stretches: Iterable[Stretch], size: int, most_bytes: int = BATCH_BYT
         if rows < size and held < most_bytes:
             continue
         joined = waiting[0].join(waiting[1:]) if len(waiting) > 1 else stretch
+        waiting.clear()
+        # Nothing is held here while the next is read: it may be one large record.
+        del stretch
         if rows <= size:
             yield from _pieces(joined, 2 * most_bytes)
-            waiting, rows, held = [], 0, 0
+            del joined
+            rows = held = 0
             continue
         whole = rows - rows % size
         for start in range(0, whole, size):

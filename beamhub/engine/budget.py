@@ -8,6 +8,10 @@ BYTES = 128 << 20
 """Of batches between reading and writing: their inputs and, once there are, their outputs."""
 
 
+LARGE_BYTES = BYTES // 2
+"""After a batch of more, which is a single record, the next is not read before there is room for one like it."""
+
+
 class Budget:
     """What a process may hold between its readers and its writers. May be used by several threads.
 
@@ -29,6 +33,11 @@ class Budget:
             self._changed.wait_for(lambda: self._has_room(size))
             self._batches += 1
             self._bytes += size
+
+    def wait_for(self, size: int) -> None:
+        """Waits until `acquire` would not wait."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_room(size))
 
     def _has_room(self, size: int) -> bool:
         fits = self._batches < self._most_batches and self._bytes + size <= self._most_bytes

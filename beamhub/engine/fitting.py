@@ -128,14 +128,16 @@ class Fitting:
 
     def _load(self, call: Call) -> tuple[Load, _Tried | None]:
         """What TensorFlow knows of a record's outputs without a run, or what comes of the first ones."""
-        known = Trial(self._bound(call)).known_result_bytes() if call.fixed is None else None
-        if known is None:
-            tried = self._try(call)
-            read = 0 if tried.sample is None else _read_bytes(tried.sample)
-            return Load(tried.fed, result_bytes(tried.shapes), read), tried
+        trial = Trial(self._bound(call))
         sample = next(self.samples(_feeds_records(call)), None)
         read = 0 if sample is None else _read_bytes(sample)
-        return Load(Trial(self._bound(call)).fed_bytes(sample), known, read), None
+        load = Load(trial.fed_bytes(sample), 0, read)
+        del sample
+        known = trial.known_result_bytes() if call.fixed is None else None
+        if known is not None:
+            return replace(load, result=known), None
+        tried = self._try(call if call.fixed is not None else call.of_size(load.fewest))
+        return Load(tried.fed, result_bytes(tried.shapes), read), tried
 
     def _measured(self, call: Call, tried: _Tried, sizes: tuple[int, ...], rate: int | None = None) -> Call:
         """The call with the fastest of some batch sizes and kind of variables, or those that were asked for.

@@ -19,6 +19,7 @@ from typing import Self
 
 from beamhub.corpus.format import FalseStartError, Span
 from beamhub.corpus.shards import Shard
+from beamhub.engine.budget import LARGE_BYTES
 from beamhub.engine.pool import ComputePool
 from beamhub.engine.progress import Progress
 from beamhub.engine.shard import ShardOutput, WorkItem, check_token, result_of, scan
@@ -120,6 +121,11 @@ class Lane:
                 flow.span = stretches.span
                 return
             flow.put(self._pool.submit(batch))
+            size = batch.nbytes
+            # Nor is it held here, and by the compute threads only as long as they need it.
+            del batch
+            if size > LARGE_BYTES:
+                self._pool.wait_for_room(size)
 
     def _write(self, flow: _Flow) -> None:
         with flow.settling(), contextlib.ExitStack() as abandoned:
@@ -127,13 +133,16 @@ class Lane:
             with contextlib.ExitStack() as stack:
                 output = stack.enter_context(ShardOutput(flow.item, self._spec, self._paths))
                 for work in flow:
-                    with work as (batch, inferred), self._pool.stages.busy("write"):
-                        output.write(batch, inferred)
-                    self._progress.advance(flow.item.shard, batch.read, work.reached)
+                    self._write_batch(flow.item.shard, output, work)
                 if flow.previous is not None:
                     # No more than one file waits to be closed.
                     wait([flow.previous])
                 self._closer.submit(self._close, flow, output, stack.pop_all())
+
+    def _write_batch(self, shard: Shard, output: ShardOutput, work: Work) -> None:
+        with work as (batch, inferred), self._pool.stages.busy("write"):
+            output.write(batch, inferred)
+        self._progress.advance(shard, batch.read, work.reached)
 
     def _close(self, flow: _Flow, output: ShardOutput, stack: contextlib.ExitStack) -> None:
         with flow.settling(), stack, self._pool.stages.busy("close"):

@@ -50,6 +50,10 @@ class ComputePool:
         """Hands a batch to the threads; waits while too much is on its way."""
         return Work(batch, self.inference, self.threads.executor, self._budget)
 
+    def wait_for_room(self, size: int) -> None:
+        """Waits until a batch of `size` bytes may be on its way."""
+        self._budget.wait_for(size)
+
     def take_figures(self) -> dict[str, int]:
         """Counts since they were last taken: the stages' microseconds, `traces`, `called` and `padded` records,
         and `others_threads` where the program had started TensorFlow with threads of its own."""

@@ -33,6 +33,8 @@ SMALLEST_BATCH = 4
 """Below it, the cost of a call shows. MobileNetV2 1.0 holds 16 MB for each of its images, and is no faster with 8 of them."""
 LARGE_RECORD, LARGE_BATCH = 32 << 20, 2
 """Of records that feed more bytes than that a call has so few, and no other settings are measured with several threads."""
+HUGE_RECORD = 128 << 20
+"""Of records that feed more than that a call has one: two would hold four times the largest."""
 TEXT_BYTES = 64
 BATCH_ROWS = 32
 TOGETHER_ROWS = 4096
@@ -59,7 +61,7 @@ class Load:
 
     @property
     def default(self) -> int:
-        """A power of two from 4 to 32,768; 2 for large records."""
+        """A power of two from 4 to 32,768; 2 for large records, 1 for huge ones."""
         held, most = self.held, self.most or 0
         short = min(most // SHORTEST_SHARE, MOST_CALL_BYTES // held)
         if short <= BATCH_ROWS:
@@ -69,7 +71,14 @@ class Load:
         by_reading = BATCH_BYTES // max(self.read, 1)
         by_time = LARGEST_BATCH if self.most is None else self.most
         size = min(max(CALL_BYTES // held, short), by_reading, by_time, LARGEST_BATCH)
-        return max(SMALLEST_BATCH if self.fed <= LARGE_RECORD else LARGE_BATCH, power_of_two(size))
+        return max(self.fewest, power_of_two(size))
+
+    @property
+    def fewest(self) -> int:
+        """Records that a call has at least, however much they hold."""
+        if self.fed > HUGE_RECORD:
+            return 1
+        return LARGE_BATCH if self.fed > LARGE_RECORD else SMALLEST_BATCH
 
     @property
     def worth_measuring(self) -> tuple[int, ...]:

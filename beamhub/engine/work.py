@@ -59,5 +59,6 @@ class Work:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Gives the room back."""
+        """Gives the room back, and lets go of what came of the batch, whoever still holds this."""
+        del self._future
         self._budget.release(self._size)
