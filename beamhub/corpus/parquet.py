@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import itertools
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
@@ -19,16 +18,12 @@ from beamhub.corpus import columns
 from beamhub.corpus.files import opened
 from beamhub.corpus.format import CorpusFormat, Stretch, Wanted
 from beamhub.corpus.payload import row_payload
+from beamhub.corpus.row_groups import MEND, batches_of, groups_of, miscounted, starts_of
 from beamhub.corpus.sampling import sampled
-from beamhub.corpus.shards import WHOLE, Chunk, Shard, Unread
+from beamhub.corpus.shards import Chunk, Shard, Unread
 from beamhub.errors import CorpusError, UsageError
 
 _MAGIC = b"PAR1"
-_MEND = "write the file again or leave it out of the corpus"
-_FIRST = 64
-"""Rows of a row group's first batch."""
-_GROWTH = 8
-"""How many times the rows of a batch the next one may have."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +98,18 @@ class ParquetFormat(CorpusFormat):
         schema = schema.remove_metadata()
         with opened(shard.path) as source, _parquet(source, shard.path) as file:
             _check(schema, file.schema_arrow, shard.path)
-            starts = _starts(file.metadata, shard.path)
-            groups = _groups(file.metadata, shard, source.seek(0, 2)) if shard.is_range else range(len(starts) - 1)
+            starts = starts_of(file.metadata, shard.path)
+            groups = groups_of(file.metadata, shard, source.seek(0, 2)) if shard.is_range else range(len(starts) - 1)
             first = starts[groups.start]
             every = range(first, starts[groups.stop])
-            for batch, size in _batches(file, groups, schema.names, wanted) if groups else ():
+            for batch, size in batches_of(file, groups, schema.names, wanted) if groups else ():
                 rows = batch.num_rows
                 yield _Rows(batch, first, every, schema, shard.path, size)
                 # Not held while the next is read, here and below: it may be one large record.
                 del batch
                 first += rows
             if first != starts[groups.stop]:
-                raise _miscounted(shard.path, first, starts[groups.stop])
+                raise miscounted(shard.path, first, starts[groups.stop])
 
 
 @contextlib.contextmanager
@@ -131,7 +126,7 @@ def _parquet(source: BinaryIO, path: str) -> Iterator[pq.ParquetFile]:
             raise
         unknown = isinstance(error, NotImplementedError)
         what = "has what pyarrow does not read" if unknown else "not Parquet, truncated or damaged"
-        raise CorpusError(f"{path}: {what} ({_first_line(error)}); {_MEND}") from error
+        raise CorpusError(f"{path}: {what} ({_first_line(error)}); {MEND}") from error
 
 
 def _by_arrow(source: BinaryIO) -> contextlib.AbstractContextManager[Any]:
@@ -173,93 +168,6 @@ def _check(schema: pa.Schema, there: pa.Schema, path: str) -> None:
                 f"{path}: column {field.name!r} is {got}, wanted {field.type} as in the rest of the corpus; "
                 "write the file with that type or leave it out"
             )
-
-
-def _groups(metadata: pq.FileMetaData, shard: Shard, size: int) -> range:
-    """The row groups of a range: those whose middle lies in it, by their share of the file's `size` bytes.
-
-    By shares, for where each lies is told by its columns only, and asking for those ends the process where a footer is
-    damaged. Every row group has one range, whatever the shares.
-    """
-    sizes = np.array(
-        [max(0, metadata.row_group(n).total_byte_size) for n in range(metadata.num_row_groups)], np.float64
-    )
-    middles = (np.cumsum(sizes) - sizes / 2) * (size / max(1.0, sizes.sum()))
-    first, last = np.searchsorted(middles, [shard.start, np.inf if shard.end == WHOLE else shard.end])
-    return range(int(first), int(last))
-
-
-def _starts(metadata: pq.FileMetaData, path: str) -> list[int]:
-    """The row at which each row group begins, and the number of rows in the end."""
-    counts = (metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))
-    starts = [0, *itertools.accumulate(counts)]
-    if starts[-1] != metadata.num_rows:
-        raise _miscounted(path, starts[-1], metadata.num_rows)
-    return starts
-
-
-def _miscounted(path: str, got: int, wanted: int) -> CorpusError:
-    return CorpusError(f"{path}: damaged: has {got} rows where its footer says {wanted}; {_MEND}")
-
-
-def _batches(
-    file: pq.ParquetFile, groups: range, names: Sequence[str], wanted: Wanted
-) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """The rows of row groups, in batches that `wanted` bounds, and the bytes of each.
-
-    A footer tells how large rows are in the file, where a value of many rows may stand once. So a row group is begun
-    with few rows, and each batch tells how many the next may have. (A footer tells the sizes of single columns too, but
-    asking for them ends the process where a footer is damaged.)
-
-    Batches end at multiples of their usual size, for calls have such sizes: what is cut elsewhere has to be joined, and every
-    row to be copied for it.
-    """
-    # One thread: several shards are read at once.
-    begin = functools.partial(file.iter_batches, row_groups=list(groups), columns=names, use_threads=False)
-    if not names:
-        yield from ((batch, 0) for batch in begin(wanted.rows))
-        return
-    batches: Iterator[pa.RecordBatch] | None = None
-    reached = 0
-    for left, stored in _sizes(file.metadata, groups):
-        allowed, read = _FIRST, stored
-        while left > 0:
-            usual = _halved(wanted.rows, wanted.max_bytes / max(1.0, stored, read))
-            rows = min(allowed, left, usual - reached % usual)
-            batches = batches or begin(rows)
-            file.reader.set_batch_size(rows)
-            batch = next(batches, None)
-            if batch is None:
-                return
-            # Once: asking for them lets go of the interpreter's lock, for which others wait.
-            size = int(batch.nbytes)
-            count = batch.num_rows
-            yield batch, size
-            del batch
-            reached += count
-            left -= count
-            read = size / max(1, count)
-            # A few rows before a seam do not tell about so many more.
-            allowed *= _GROWTH if rows == allowed else 1
-
-
-def _halved(rows: int, most: float) -> int:
-    """As often as it takes to be no more than some, 1 at least: calls are of such sizes too."""
-    while rows > max(1.0, most):
-        rows //= 2
-    return rows
-
-
-def _sizes(metadata: pq.FileMetaData, groups: range) -> list[tuple[int, float]]:
-    """Rows of each row group, and bytes a row as the file holds them; groups of few rows count as part of their neighbour."""
-    found: list[tuple[int, float]] = []
-    for group in map(metadata.row_group, groups):
-        rows, width = group.num_rows, group.total_byte_size / max(1, group.num_rows)
-        if found and rows <= _FIRST:
-            before, widest = found.pop()
-            rows, width = before + rows, max(widest, width)
-        found.append((rows, width))
-    return found
 
 
 def _chunk(batch: pa.RecordBatch, first: int, schema: pa.Schema, path: str) -> Chunk:
