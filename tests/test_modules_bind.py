@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -281,34 +280,3 @@ def test_sparse_inputs_are_refused_with_their_name(tmp_path: Path) -> None:
 
     with pytest.raises(ModuleError, match=r"input 'ids' is sparse int64 \[\?,9\]; only dense inputs can be fed"):
         load_module(str(tmp_path / "m")).bind("total", ["sum"])
-
-
-def test_a_module_with_an_operation_that_tensorflow_lacks_is_refused_in_one_line(path: str, tmp_path: Path) -> None:
-    saved_model = read_saved_model(path)
-    for function in saved_model.meta_graphs[0].graph_def.library.function:
-        for node in function.node_def:
-            if node.op == "StringSplitV2":
-                node.op = "OpOfAnotherLibrary"
-    shutil.copytree(path, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "saved_model.pb").write_bytes(saved_model.SerializeToString())
-
-    with pytest.raises(ModuleError, match="Op type not registered 'OpOfAnotherLibrary'") as caught:
-        load_module(str(tmp_path))
-
-    assert "\n" not in str(caught.value)
-
-
-def test_a_graph_in_text_form_loads_as_well(path: str, tmp_path: Path) -> None:
-    from google.protobuf import text_format
-
-    for file in Path(path).rglob("*"):
-        if file.is_file() and file.name != "saved_model.pb":
-            target = tmp_path / file.relative_to(path)
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(file.read_bytes())
-    text = text_format.MessageToString(read_saved_model(path))
-    (tmp_path / "saved_model.pbtxt").write_text(text, encoding="utf-8")
-
-    got = load_module(str(tmp_path)).call("divide", np.int32([1]))
-
-    assert got["ratio"].tolist() == [2]
