@@ -126,7 +126,7 @@ def failed(paths: VersionPaths, shard: Shard) -> None:
 def test_failed_shard_stops_the_commit_and_keeps_what_is_finished(tmp_path: Path) -> None:
     paths = work(tmp_path, {"a": A})
     failed(paths, shards_of({"b": B})[0])
-    with pytest.raises(ShardsFailedError, match=r"1 shards failed, 0 allowed.*b \[0:-1\]: disk on fire"):
+    with pytest.raises(ShardsFailedError, match=r"1 shards failed, 0 allowed.*b: disk on fire"):
         finish(paths, {"a": A, "b": B}, ALL)
     assert Manifest.load(paths) is None
     assert VersionState.load(paths).standing(shards_of({"b": B})[0]) == "failed"

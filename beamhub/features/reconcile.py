@@ -137,7 +137,7 @@ def _check_dead(state: VersionState, totals: Totals, limits: Limits) -> None:
 def _check_failed(failed: Sequence[Hole], limits: Limits) -> None:
     if len(failed) <= limits.allow_failed:
         return
-    named = "; ".join(f"{hole.relative} [{hole.start}:{hole.end}]: {hole.reason}" for hole in failed[:_NAMED])
+    named = "; ".join(map(str, failed[:_NAMED]))
     more = f"; and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
     raise ShardsFailedError(
         f"{len(failed)} shards failed, {limits.allow_failed} allowed; nothing was committed, finished "

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beamhub import storage
+from beamhub.corpus.shards import WHOLE
 from beamhub.errors import TableError
 from beamhub.features.lineage import encode_document, read_document
 from beamhub.features.paths import FORMAT_VERSION, VersionPaths
@@ -59,6 +60,11 @@ class Hole:
     end: int
     token: str
     reason: str
+
+    def __str__(self) -> str:
+        """The file, its range if it is one, and the reason."""
+        part = "" if (self.start, self.end) == (0, WHOLE) else f" [{self.start}:{self.end}]"
+        return f"{self.relative}{part}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
