@@ -10,6 +10,7 @@ from beamhub import storage
 from beamhub.engine.canary import Canary
 from beamhub.engine.planning import Plan
 from beamhub.engine.stages import COMPUTED
+from beamhub.features.roots import Hole
 from beamhub.features.table import current_version
 from beamhub.tasks.classify import Classify
 
@@ -33,7 +34,7 @@ def finished(plan: Plan, outcome: dict[str, Any], seconds: float, counters: Mapp
     ]
     if added["dead"]:
         lines.append(f"  dead      {added['dead']:,} dead letters in {plan.paths.dead}")
-    lines += [f"  hole      {hole['relative']}: {hole['reason']}" for hole in outcome["holes"]]
+    lines += [f"  hole      {Hole(**hole)}" for hole in outcome["holes"]]
     lines += _keys(outcome["keys"])
     return "\n".join([*lines, *how_to_read(plan)])
 
