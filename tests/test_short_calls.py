@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 import tensorflow as tf
@@ -17,6 +19,8 @@ from beamhub.engine import short_calls
 from beamhub.engine.caller import Caller, Rows
 from beamhub.engine.short_calls import most_in_short_call
 from beamhub.engine.tablespec import Call
+from beamhub.modules.loaded import FREE
+from beamhub.modules.ragged import Output
 from beamhub.tasks.binding import Binding
 from tests.jobs import succeed
 from tests.small import flags, identity, save, sizes_called
@@ -26,12 +30,18 @@ SAMPLE = Chunk(pa.record_batch({"x": pa.array([1.0, 2.0], pa.float32())}), np.ar
 
 
 def found(
-    first: int, last: int, seconds: Callable[[int], float | None], monkeypatch: pytest.MonkeyPatch
+    first: int,
+    last: int,
+    seconds: Callable[[int], float | None],
+    monkeypatch: pytest.MonkeyPatch,
+    suffices: Callable[[int], bool] = lambda _: False,
 ) -> tuple[int, list[int]]:
     """What is found where a call of so many records takes so long, or cannot be made, and which sizes were tried."""
     tried: list[int] = []
 
-    def took(caller: Caller, sample: Chunk, rows: Rows, is_traced: bool = False) -> float | None:
+    def took(
+        caller: Caller, sample: Chunk, rows: Rows, suffices: Callable[[int], bool], is_traced: bool = False
+    ) -> float | None:
         assert is_traced is not bool(tried)
         tried.append(caller.call.batch_size)
         return seconds(caller.call.batch_size)
@@ -42,7 +52,7 @@ def found(
     def bind(size: int) -> Caller:
         return Caller(Doubles(), call.of_size(size), (ValueError,), TimeoutError)
 
-    return most_in_short_call(bind, first, last, SAMPLE, np.arange(2)), tried
+    return most_in_short_call(bind, first, last, SAMPLE, np.arange(2), suffices), tried
 
 
 def test_light_records_bound_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +89,46 @@ def test_a_call_that_takes_long_enough_tells_of_larger_ones(monkeypatch: pytest.
     assert tried == [32, 512]
     # One that takes less may do so whatever its size.
     assert found(32, 2048, lambda size: 0.003 + 3e-5 * size, monkeypatch)[1] == [32, 256, 1024]
+
+
+def test_where_half_of_enough_is_told_the_last_size_is_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes between take a graph each, which is thrown away."""
+    assert found(32, 2048, lambda size: 8e-5 * size, monkeypatch, lambda most: most >= 24_000)[1] == [32, 2048]
+    assert found(32, 2048, lambda size: 8e-5 * size, monkeypatch, lambda most: most >= 26_000)[1] == [32, 512]
+
+
+def test_what_small_calls_promise_large_ones_have_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    def quadratic(size: int) -> float:
+        return 1e-6 * size**2
+
+    assert found(32, 2048, quadratic, monkeypatch, lambda most: most >= 16_000) == (488, [32, 2048])
+    refused = found(32, 2048, lambda size: 1e-3 if size < 2048 else None, monkeypatch, lambda most: most >= 16_000)
+    assert refused == (256, [32, 2048, 256])
+
+
+@pytest.mark.parametrize(("enough", "expected"), [(320, [0.1]), (3000, [0.1, 0.01]), (9000, [0.1, 0.01, 0.02, 0.005])])
+def test_a_call_is_not_timed_again_once_it_suffices(
+    enough: int, expected: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four calls, of which the first traces."""
+    took = iter([0.1, 0.01, 0.02, 0.005])
+    now, made = 0.0, []
+
+    class Slow(Doubles):
+        def __call__(self, raw: Mapping[str, npt.NDArray[Any]], turn: Any = FREE) -> dict[str, Output]:
+            nonlocal now
+            made.append(next(took))
+            now += made[-1]
+            return super().__call__(raw, turn)
+
+    monkeypatch.setattr(short_calls.time, "perf_counter", lambda: now)
+    call = Call("m", "sha256:0", (), "s", (Binding("x", "x", "float32", ()),), {}, None, 32)
+    caller = Caller(Slow(), call, (ValueError,), TimeoutError)
+
+    seconds = short_calls._seconds(caller, SAMPLE, np.arange(2), lambda most: most >= enough)
+
+    assert made == expected
+    assert seconds == pytest.approx(min(made))
 
 
 def test_a_module_that_takes_no_large_batch_gets_none(tmp_path: Path) -> None:

@@ -111,10 +111,24 @@ class Fitting:
             few = largest = SMALLEST_BATCH
         tried = self._try(call.of_size(few))
         if tried.sample is not None:
-            if ahead is not None and few == SMALLEST_BATCH:
-                ahead.submit(self._call_frozen, call.of_size(few), tried)
+
+            def call_ahead(size: int) -> None:
+                if ahead is not None:
+                    ahead.submit(self._call_frozen, call.of_size(size), tried)
+
+            if few == SMALLEST_BATCH:
+                call_ahead(few)
             last = min(largest, power_of_two(self._about_records(tried.sample)))
-            most = most_in_short_call(lambda size: self._bound(call.of_size(size)), few, last, tried.sample, tried.rows)
+            most = most_in_short_call(
+                lambda size: self._bound(call.of_size(size)),
+                few,
+                last,
+                tried.sample,
+                tried.rows,
+                # With more it would be the same.
+                lambda most: replace(load, most=most).default >= largest,
+                call_ahead,
+            )
             load = replace(load, most=most)
         return call.of_size(load.default), tried, load
 
