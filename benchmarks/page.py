@@ -35,6 +35,8 @@ TARGETS = {"text": 1.2, "vae": 1.2}
 RUN_INFERENCE = {PLAIN: 30.0, "runinference": None, "runinference-tables": None}
 """How many times the rate of Beam's `RunInference`, as it is documented, is wanted on texts; the others are shown beside it."""
 
+BY_HAND = ", around hand-written reading"
+
 
 Measured = Mapping[Row, Results]
 """Each row with the results that it is in: rows may be measured on different machines, one row on one."""
@@ -102,17 +104,25 @@ def peer_shares(measured: Measured) -> str:
 
 
 def against_peers(measured: Measured) -> str:
-    """How many times the best peer's rate beamhub's is, and `RunInference`'s."""
+    """How many times the best peer's rate beamhub's is, and `RunInference`'s.
+
+    The best of those libraries that read and make batches themselves, and the best of those programs in which hand-written code
+    does that, have a line each.
+    """
     lines = []
     for row, results in measured.items():
         peers = {name: ratio for name in PEERS if (ratio := results.ratio(row, OURS, name))}
-        if peers:
-            best = min(peers, key=lambda name: peers[name].median)
-            target = TARGETS.get(row[0])
-            met = meets(peers[best], target) if target else all(exceeds(ratio, 1.0) for ratio in peers.values())
-            lacking = [name for name in PEERS if row[1] in SYSTEMS[name].formats and few(peers.get(name))]
-            told = f"**not measured: {', '.join(lacking)}**" if lacking else verdict(peers[best], met)
-            lines.append([*title(row), SYSTEMS[best].title, str(peers[best]), str(target or "more than 1"), told])
+        by_hand = [name for name in PEERS if row[1] in SYSTEMS[name].by_hand]
+        for group in [name for name in PEERS if name not in by_hand], by_hand:
+            found = {name: peers[name] for name in group if name in peers}
+            if found:
+                best = min(found, key=lambda name: found[name].median)
+                target = TARGETS.get(row[0])
+                met = meets(found[best], target) if target else all(exceeds(ratio, 1.0) for ratio in found.values())
+                lacking = [name for name in group if row[1] in SYSTEMS[name].formats and few(found.get(name))]
+                told = f"**not measured: {', '.join(lacking)}**" if lacking else verdict(found[best], met)
+                name = f"{SYSTEMS[best].title}{BY_HAND if group is by_hand else ''}"
+                lines.append([*title(row), name, str(found[best]), str(target or "more than 1"), told])
         for name, wanted in RUN_INFERENCE.items() if row[0] == "text" else ():
             if ratio := peers.get(name):
                 told = "" if wanted is None else verdict(ratio, meets(ratio, wanted))

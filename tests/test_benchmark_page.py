@@ -39,6 +39,12 @@ def test_page_shows_ratios_targets_and_costs(tmp_path: Path) -> None:
     assert shares[2] == "0.90 (0.90-0.90), 0.95 **missed**"
     assert shares[5] == "0.80 (0.80-0.80), 0.85 **missed**"
     assert cells(text, "Spark, mapInArrow", "1.2")[2:] == ["Spark, mapInArrow", "1.12 (1.12-1.12)", "1.2", "**missed**"]
+    assert cells(text, "hand-written reading")[2:] == [
+        "the same, elements are tables, around hand-written reading",
+        "1.29 (1.29-1.29)",
+        "1.2",
+        "met",
+    ]
     assert cells(text, "Beam RunInference, as documented", "| 30 |")[3:] == ["45.00 (45.00-45.00)", "30", "met"]
     assert cells(text, "the same, well set up", "4.50")[3:] == ["4.50 (4.50-4.50)"]
     assert cells(text, "beamhub, one process", "| 5 |")[3:] == ["1.5, 1.5 met", "3", "90", "90", "5"]
@@ -79,7 +85,25 @@ def test_ahead_of_the_best_peer_is_only_who_was_measured_beside_all(tmp_path: Pa
 
     text = page.section({TEXT: results})
 
-    assert cells(text, "not measured")[5] == "**not measured: runinference-tables, ray**"
+    assert cells(text, "not measured")[5] == "**not measured: ray**"
+
+
+def test_hand_written_reading_in_a_library_is_told_from_its_own(tmp_path: Path) -> None:
+    """Spark has no reader for TFRecord, and reads Parquet itself."""
+    results = Results(tmp_path / "results.jsonl", HERE)
+    rates = {LIMIT: 100.0, "beamhub": 96.0, "runinference-plain": 2.0, "runinference": 40.0, "tfx_bsl": 10.0}
+    for name, rate in {**rates, "runinference-tables": 96.0, "ray": 48.0, "spark": 192.0}.items():
+        record(results, name, dict.fromkeys(range(5), rate), row=("text", "tfrecord"))
+
+    text = page.against_peers({("text", "tfrecord"): results})
+
+    assert cells(text, "2.40", "1.2")[2:] == ["the same, well set up", "2.40 (2.40-2.40)", "1.2", "met"]
+    assert cells(text, "Spark")[2:] == [
+        "Spark, mapInArrow, around hand-written reading",
+        "0.50 (0.50-0.50)",
+        "1.2",
+        "**missed**",
+    ]
 
 
 def test_page_tells_which_row_was_measured_on_which_machine(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.process import Cost
-from benchmarks.results import EVERYTHING, THE_LIMIT, Results, Settings, by_row, processor, source, statements
+from benchmarks.results import EVERYTHING, THE_LIMIT, Results, Row, Settings, by_row, processor, source, statements
 from benchmarks.statistics import Interval, Pair, exceeds, median, meets
 from benchmarks.systems import LIMIT
 from benchmarks.workloads import Choice
@@ -25,9 +25,9 @@ def pair(rate: float, start_up: float = 5.0, peak: int = 2**20) -> Pair:
     return Pair(Cost(start_up + small, small, peak), Cost(start_up + large, large, peak), 100, 1100)
 
 
-def record(results: Results, system: str, rates: dict[int, float], **costs: Any) -> None:
+def record(results: Results, system: str, rates: dict[int, float], row: Row = TEXT, **costs: Any) -> None:
     for number, rate in rates.items():
-        results.add(TEXT, system, round=number, **asdict(pair(rate, **costs)))
+        results.add(row, system, round=number, **asdict(pair(rate, **costs)))
 
 
 def test_rate_is_the_slope_and_leaves_start_up_out() -> None:

@@ -69,6 +69,8 @@ def run(job: Job, batch: int, blocks: int | None) -> None:
     )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    # Else the first actor that is up gets the first files, and another core is idle until the next.
+    context.wait_for_min_actors_s = 60
     files = list(job.files)
     each = {"batch_format": "pyarrow", "zero_copy_batch": True, "num_cpus": 1, "concurrency": CORES}
     if job.parquet:
