@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.results import MEASURED, Results, Row, by_row
+from benchmarks.results import MEASURED, Kept, Results, Row, by_row
 from benchmarks.statistics import Interval, Pair, exceeds, median, meets
 from benchmarks.systems import BARE, LIMIT, OURS, SYSTEMS
 from benchmarks.workloads import WORKLOADS, Choice
@@ -167,7 +167,7 @@ def section(measured: Measured) -> str:
     return "\n\n".join(
         [
             f"{machines(measured)}; Python {settings.python}, {packages}; code {settings.source}. Measured by "
-            "`python -m benchmarks`, which is what `make bench` runs.",
+            f"`python -m benchmarks`, which is what `make bench` runs.{kept(measured)}",
             f"Before they were timed, {len(checked)} outputs ({sum(checked):,} rows) were compared with the limit's, "
             "row by row: equal within rtol 1e-3 and atol 1e-4.",
             "### beamhub as a share of the limit",
@@ -186,10 +186,19 @@ def machines(measured: Measured) -> str:
     """The machine; where there were several, which row was measured on which."""
     found: dict[str, list[str]] = {}
     for row, results in measured.items():
-        found.setdefault(results.settings.machine, []).append(f"{WORKLOADS[row[0]].title} of {row[1]}")
+        found.setdefault(results.settings.machine, []).append(" of ".join(title(row)))
     if len(found) == 1:
         return next(iter(found))
     return "; ".join(f"{', '.join(rows)} on {machine}" for machine, rows in found.items())
+
+
+def kept(measured: Measured) -> str:
+    """Which rows are of earlier code, and why they count."""
+    found: dict[Kept, list[str]] = {}
+    for row, results in measured.items():
+        if row in results.kept:
+            found.setdefault(results.kept[row], []).append(" of ".join(title(row)))
+    return "".join(f" Of code {each.source}: {'; '.join(rows)}. {each.why}" for each, rows in found.items())
 
 
 def replaced(page: str, text: str) -> str:

@@ -1,7 +1,8 @@
 """`results.jsonl`: every repetition as a line, so that a run of hours may be done in pieces.
 
 A line belongs to *settings* (versions, machine, source) and to a *round*: the systems of one round ran one right after the
-other, the limit among them, and only those are paired. Lines of other settings are left alone, and not used.
+other, the limit among them, and only those are paired. Lines of other settings are left alone, and not used, but for rows that a
+line says to be *kept*: what changed in the code cannot have changed their figures, for the reason that stands there.
 """
 
 from __future__ import annotations
@@ -103,22 +104,57 @@ def _is_said(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A row whose lines of other settings count: the code that they are of, and why it does not matter."""
+
+    settings: str
+    source: str
+    why: str
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All lines of a file of results, those of other settings too; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def all_settings(lines: Sequence[Mapping[str, Any]]) -> dict[str, Settings]:
+    """By key."""
+    return {line["settings"]: Settings(**line["described"]) for line in lines if "described" in line}
+
+
 class Results:
-    """The lines of one file that belong to some settings."""
+    """The lines of one file that belong to some settings, and those of rows that are kept of others."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path, self.settings = path, settings
+        self.kept: dict[Row, Kept] = {}
         self._lines: list[dict[str, Any]] = []
-        if path.exists():
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            for line in lines:
-                if line.get("settings") == settings.key and "described" not in line:
-                    self._take(line)
+        lines = read(path)
+        self._described = settings.key in all_settings(lines)
+        for line in lines:
+            if line["settings"] == settings.key and "keeps" in line:
+                self.kept |= {(name, format): Kept(**line["of"]) for name, format in line["keeps"]}
+        for line in lines:
+            if "workload" in line and line["settings"] in (settings.key, self._also(line)):
+                self._take(line)
+
+    def _also(self, line: Mapping[str, Any]) -> str | None:
+        kept = self.kept.get((line["workload"], line["format"]))
+        return kept and kept.settings
+
+    def keep(self, rows: Sequence[Row], of: Settings, why: str) -> Results:
+        """With lines of these rows that were measured under other settings, of which only the source differs.
+
+        Raises ValueError where more does.
+        """
+        if replace(of, source=self.settings.source) != self.settings:
+            raise ValueError(f"settings {of.key} are of another machine or other packages than {self.settings.key}")
+        self._append({"keeps": rows, "of": asdict(Kept(of.key, of.source, why))})
+        return Results(self.path, self.settings)
 
     def add(self, row: Row, system: str, **values: Any) -> None:
-        if not self._lines:
-            self._append({"settings": self.settings.key, "described": asdict(self.settings)})
-        line = {"settings": self.settings.key, "workload": row[0], "format": row[1], "system": system, **values}
+        line = {"workload": row[0], "format": row[1], "system": system, **values}
         self._append(line)
         self._take(line)
 
@@ -134,8 +170,10 @@ class Results:
         self._lines.append(line)
 
     def _append(self, line: Mapping[str, Any]) -> None:
+        told = [line] if self._described else [{"described": asdict(self.settings)}, line]
         with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.writelines(json.dumps({"settings": self.settings.key, **each}) + "\n" for each in told)
+        self._described = True
 
     def _of(self, row: Row, system: str) -> list[dict[str, Any]]:
         return [line for line in self._lines if (line["workload"], line["format"], line["system"]) == (*row, system)]
@@ -214,10 +252,10 @@ def by_row(path: Path) -> dict[Row, Results]:
 
     One run of hours may be done in pieces on different machines: each row is of one of them.
     """
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    described = {line["settings"]: Settings(**line["described"]) for line in lines if "described" in line}
-    if not described:
+    lines = read(path)
+    if not lines:
         return {}
+    described = all_settings(lines)
     last = described[lines[-1]["settings"]]
     same = [
         Results(path, each) for each in described.values() if replace(each, machine="") == replace(last, machine="")

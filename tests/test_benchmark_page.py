@@ -52,6 +52,17 @@ def test_page_shows_ratios_targets_and_costs(tmp_path: Path) -> None:
     assert "two cores; Python 3.11, numpy 2; code abc" in text
 
 
+def test_page_tells_which_rows_are_of_earlier_code(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    older = Results(path, replace(HERE, source="old"))
+    record(older, LIMIT, {0: 100.0})
+
+    kept = Results(path, HERE).keep([TEXT], older.settings, "Since then a peer's batches of images have changed.")
+
+    (told,) = [line for line in page.section({TEXT: kept}).splitlines() if "code abc" in line]
+    assert "Of code old: short texts, 64-d embedding of parquet. Since then a peer's batches of images have" in told
+
+
 def test_page_tells_how_limit_and_beamhub_called(tmp_path: Path) -> None:
     results = Results(tmp_path / "results.jsonl", HERE)
     results.choose(TEXT, Choice(16384, False))

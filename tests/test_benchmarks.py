@@ -102,6 +102,37 @@ def test_results_go_on_where_they_were_left_under_the_same_settings(tmp_path: Pa
     assert Results(path, other).rates(TEXT, LIMIT) == {0: pytest.approx(200.0), 1: pytest.approx(300.0)}
 
 
+def test_kept_rows_count_for_later_code_and_no_others_do(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    vae = ("vae", "parquet")
+    older = Results(path, replace(HERE, source="old"))
+    record(older, LIMIT, {0: 100.0})
+    older.choose(TEXT, Choice(8, True))
+    record(older, LIMIT, {1: 200.0})
+    older.add(TEXT, "ray", checked=7)
+    older.add(vae, LIMIT, round=0, **asdict(pair(50.0)))
+
+    kept = Results(path, HERE).keep([TEXT], older.settings, "Another program has changed.")
+    kept.add(("vae", "tfrecord"), LIMIT, round=0, **asdict(pair(50.0)))
+
+    found = by_row(path)
+    assert list(found) == [TEXT, ("vae", "tfrecord")]
+    for again in (kept, found[TEXT]):
+        assert again.settings == HERE
+        assert again.rates(TEXT, LIMIT) == {1: pytest.approx(200.0)}
+        assert again.choice(TEXT) == Choice(8, True)
+        assert again.checks(TEXT) == [7]
+        assert again.rates(vae, LIMIT) == {}
+    assert Results(path, older.settings).rates(vae, LIMIT) == {0: pytest.approx(50.0)}
+
+
+def test_rows_of_another_machine_are_not_kept(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl", HERE)
+
+    with pytest.raises(ValueError, match="another machine"):
+        results.keep([TEXT], replace(HERE, machine="three cores", source="old"), "Nothing has changed.")
+
+
 def test_each_row_is_of_the_machine_that_did_most_of_it_with_the_last_code(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     vae = ("vae", "parquet")
