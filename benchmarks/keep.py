@@ -14,6 +14,7 @@ def main() -> None:
     parse.add_argument("--measured", type=Path, default=MEASURED, help="where repetitions are kept")
     parse.add_argument("--of", required=True, metavar="SETTINGS", help="their key in results.jsonl")
     parse.add_argument("--rows", required=True, nargs="+", metavar="WORKLOAD:FORMAT")
+    parse.add_argument("--but", nargs="*", default=[], metavar="SYSTEM", help="of which they do not count")
     parse.add_argument("--why", required=True, help="why what has changed since cannot have changed their figures")
     args = parse.parse_args()
     path = args.measured / "results.jsonl"
@@ -26,7 +27,7 @@ def main() -> None:
     if lacking:
         sys.exit(f"{path} has no rounds of {':'.join(lacking[0])} with settings {args.of}")
     try:
-        Results(path, Settings.here()).keep(rows, earlier[args.of], args.why)
+        Results(path, Settings.here()).keep(rows, earlier[args.of], args.why, args.but)
     except ValueError as error:
         sys.exit(str(error))
 

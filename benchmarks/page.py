@@ -193,12 +193,18 @@ def machines(measured: Measured) -> str:
 
 
 def kept(measured: Measured) -> str:
-    """Which rows are of earlier code, and why they count."""
+    """Which rows are of earlier code too, and why they count."""
     found: dict[Kept, list[str]] = {}
     for row, results in measured.items():
-        if row in results.kept:
-            found.setdefault(results.kept[row], []).append(" of ".join(title(row)))
-    return "".join(f" Of code {each.source}: {'; '.join(rows)}. {each.why}" for each, rows in found.items())
+        for each in results.kept.get(row, ()):
+            found.setdefault(each, []).append(" of ".join(title(row)))
+    return "".join(
+        f" Of code {each.source} too{_but(each)}: {'; '.join(rows)}. {each.why}" for each, rows in found.items()
+    )
+
+
+def _but(each: Kept) -> str:
+    return f" (but for {', '.join(each.but)})" if each.but else ""
 
 
 def replaced(page: str, text: str) -> str:

@@ -106,11 +106,12 @@ def _is_said(node: ast.stmt) -> bool:
 
 @dataclass(frozen=True)
 class Kept:
-    """A row whose lines of other settings count: the code that they are of, and why it does not matter."""
+    """A row whose lines of other settings count, but for some systems: the code that they are of, and why it does not matter."""
 
     settings: str
     source: str
     why: str
+    but: tuple[str, ...] = ()
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -128,29 +129,33 @@ class Results:
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path, self.settings = path, settings
-        self.kept: dict[Row, Kept] = {}
+        self.kept: dict[Row, list[Kept]] = {}
         self._lines: list[dict[str, Any]] = []
         lines = read(path)
         self._described = settings.key in all_settings(lines)
         for line in lines:
             if line["settings"] == settings.key and "keeps" in line:
-                self.kept |= {(name, format): Kept(**line["of"]) for name, format in line["keeps"]}
+                kept = Kept(**{**line["of"], "but": tuple(line["of"].get("but", ()))})
+                for name, format in line["keeps"]:
+                    self.kept.setdefault((name, format), []).append(kept)
         for line in lines:
-            if "workload" in line and line["settings"] in (settings.key, self._also(line)):
+            if "workload" in line and self._counts(line):
                 self._take(line)
 
-    def _also(self, line: Mapping[str, Any]) -> str | None:
-        kept = self.kept.get((line["workload"], line["format"]))
-        return kept and kept.settings
+    def _counts(self, line: Mapping[str, Any]) -> bool:
+        kept = self.kept.get((line["workload"], line["format"]), ())
+        return line["settings"] == self.settings.key or any(
+            line["settings"] == each.settings and line["system"] not in each.but for each in kept
+        )
 
-    def keep(self, rows: Sequence[Row], of: Settings, why: str) -> Results:
+    def keep(self, rows: Sequence[Row], of: Settings, why: str, but: Sequence[str] = ()) -> Results:
         """With lines of these rows that were measured under other settings, of which only the source differs.
 
-        Raises ValueError where more does.
+        Those of the systems `but` stay out. Raises ValueError where more differs.
         """
         if replace(of, source=self.settings.source) != self.settings:
             raise ValueError(f"settings {of.key} are of another machine or other packages than {self.settings.key}")
-        self._append({"keeps": rows, "of": asdict(Kept(of.key, of.source, why))})
+        self._append({"keeps": rows, "of": asdict(Kept(of.key, of.source, why, tuple(but)))})
         return Results(self.path, self.settings)
 
     def add(self, row: Row, system: str, **values: Any) -> None:

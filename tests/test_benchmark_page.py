@@ -57,10 +57,12 @@ def test_page_tells_which_rows_are_of_earlier_code(tmp_path: Path) -> None:
     older = Results(path, replace(HERE, source="old"))
     record(older, LIMIT, {0: 100.0})
 
-    kept = Results(path, HERE).keep([TEXT], older.settings, "Since then a peer's batches of images have changed.")
+    kept = Results(path, HERE).keep([TEXT], older.settings, "Since then Spark has changed.", but=["spark"])
 
     (told,) = [line for line in page.section({TEXT: kept}).splitlines() if "code abc" in line]
-    assert "Of code old: short texts, 64-d embedding of parquet. Since then a peer's batches of images have" in told
+    assert (
+        "Of code old too (but for spark): short texts, 64-d embedding of parquet. Since then Spark has changed." in told
+    )
 
 
 def test_page_tells_how_limit_and_beamhub_called(tmp_path: Path) -> None:

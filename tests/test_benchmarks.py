@@ -110,9 +110,11 @@ def test_kept_rows_count_for_later_code_and_no_others_do(tmp_path: Path) -> None
     older.choose(TEXT, Choice(8, True))
     record(older, LIMIT, {1: 200.0})
     older.add(TEXT, "ray", checked=7)
+    record(older, "ray", {1: 20.0})
+    record(older, "spark", {1: 30.0})
     older.add(vae, LIMIT, round=0, **asdict(pair(50.0)))
 
-    kept = Results(path, HERE).keep([TEXT], older.settings, "Another program has changed.")
+    kept = Results(path, HERE).keep([TEXT], older.settings, "Another program has changed.", but=["spark"])
     kept.add(("vae", "tfrecord"), LIMIT, round=0, **asdict(pair(50.0)))
 
     found = by_row(path)
@@ -122,6 +124,8 @@ def test_kept_rows_count_for_later_code_and_no_others_do(tmp_path: Path) -> None
         assert again.rates(TEXT, LIMIT) == {1: pytest.approx(200.0)}
         assert again.choice(TEXT) == Choice(8, True)
         assert again.checks(TEXT) == [7]
+        assert again.rates(TEXT, "ray") == {1: pytest.approx(20.0)}
+        assert again.rates(TEXT, "spark") == {}
         assert again.rates(vae, LIMIT) == {}
     assert Results(path, older.settings).rates(vae, LIMIT) == {0: pytest.approx(50.0)}
 

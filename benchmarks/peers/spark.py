@@ -2,8 +2,9 @@
 
 Arrow batches go to Python as they are (`mapInArrow`); `predict_batch_udf` would make pandas of them on the way. Splits
 are of 32 MiB at most, so that two cores always have one each; no dictionary is tried on vectors. Workers are reused, and
-keep the module. Text: 129,000 rows per CPU-second on a shared machine. Spark has no reader for TFRecord: a task is given
-file names and reads them as the limit does.
+keep the module. Text: 129,000 rows per CPU-second on a shared machine. Spark has no reader for TFRecord: a task is given the
+place of a file and reads it as the limit does. Places are a range, which Spark deals evenly; rows that it deals anew by
+`repartition` may all go to one task, and two files went to one of two cores.
 """
 
 from __future__ import annotations
@@ -53,17 +54,17 @@ def run(job: Job, batch: int) -> None:
         from benchmarks.limit import tfrecord_batches
         from benchmarks.peers.model import kept, lists
 
-        for names in batches:
-            for name in names.column(0).to_pylist():
-                for _, records in tfrecord_batches(name, batch):
+        for places in batches:
+            for place in places.column(0).to_pylist():
+                for _, records in tfrecord_batches(job.files[place], batch):
                     yield lists(*kept(job).of_records(records))
 
     if job.parquet:
         rows = spark.read.parquet(*job.files).select("id", job.column)
         found = rows.mapInArrow(embed, "key long, embedding array<float>")
     else:
-        names = spark.createDataFrame([(name,) for name in job.files], "file string").repartition(len(job.files))
-        found = names.mapInArrow(embed_files, "key long, embedding array<float>")
+        places = spark.range(0, len(job.files), numPartitions=len(job.files))
+        found = places.mapInArrow(embed_files, "key long, embedding array<float>")
     found.write.mode("append").parquet(str(job.out))
     spark.stop()
 
