@@ -9,5 +9,5 @@ from benchmarks.workloads import WORKLOADS
 SHORT = {
     "text": replace(WORKLOADS["text"], rows=1_200_000, small=2, large=6),
     "vae": replace(WORKLOADS["vae"], large=4),
-    "mobilenet035": replace(WORKLOADS["mobilenet035"], large=4),
+    "mobilenet035": replace(WORKLOADS["mobilenet035"], rows=1_000, large=4),
 }

@@ -100,7 +100,7 @@ def workers(mode: str) -> Command:
 
 
 ROWS = {"text": 400_000}
-PLAIN = {"text": 20_000, "vae": 8_000, "mobilenet035": 300, "mobilenet100": 150}
+PLAIN = {"text": 20_000, "vae": 8_000, "mobilenet035": 900, "mobilenet100": 450}
 LOGS = {"text": 20_000, "vae": 8_000}
 HALF = {"text": 1_200_000}
 """Rows in a file for who makes an element of every row, who knows no batches, or who makes a `PredictionLog` of every row: some
