@@ -24,7 +24,7 @@ def main() -> None:
         sys.exit(f"{path} has no settings {args.of}")
     rows = [(name, format) for name, _, format in (row.partition(":") for row in args.rows)]
     results = Results(path, earlier[args.of])
-    lacking = [row for row in rows if not (results.tries(row) if args.searches else results.rounds(row))]
+    lacking = [row for row in rows if not (results.choice(row) if args.searches else results.rounds(row))]
     if lacking:
         sys.exit(f"{path} has nothing of {':'.join(lacking[0])} with settings {args.of}")
     here = Settings.here(THE_LIMIT) if args.searches else Settings.here()
