@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,23 @@ def test_kept_rows_count_for_later_code_and_no_others_do(tmp_path: Path) -> None
         assert again.rates(TEXT, "spark") == {}
         assert again.rates(vae, LIMIT) == {}
     assert Results(path, older.settings).rates(vae, LIMIT) == {0: pytest.approx(50.0)}
+
+
+def test_rows_are_kept_from_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    older = Results(path, replace(Settings.here(), source="old"))
+    record(older, LIMIT, {0: 100.0})
+
+    def keep(*flags: str) -> str:
+        line = [sys.executable, "-m", "benchmarks.keep", "--measured", str(tmp_path), "--why", "A comment.", *flags]
+        return subprocess.run(line, capture_output=True, text=True, check=False).stderr
+
+    assert "has no settings 0123" in keep("--of", "0123", "--rows", "text:parquet")
+    assert "has nothing of vae:parquet" in keep("--of", older.settings.key, "--rows", "text:parquet", "vae:parquet")
+    assert Results(path, Settings.here()).rates(TEXT, LIMIT) == {}
+
+    assert keep("--of", older.settings.key, "--rows", "text:parquet") == ""
+    assert Results(path, Settings.here()).rates(TEXT, LIMIT) == {0: pytest.approx(100.0)}
 
 
 def test_rows_of_another_machine_are_not_kept(tmp_path: Path) -> None:
