@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import beamhub as library
-from beamhub.engine.sizing import Load, fed_bytes
+from beamhub.engine.sizing import SMALLEST_BATCH, Load, fed_bytes
 from beamhub.tasks.binding import Binding
 from beamhub.tasks.gather import gather
 from tests.jobs import refused, succeed, tensor_column
@@ -82,13 +82,17 @@ def test_float64_beyond_float32_is_a_dead_letter(tmp_path: Path) -> None:
 
 
 def test_long_records_make_small_batches(tmp_path: Path) -> None:
-    """Vectors of a length that only the data knows: 100,000 floats are 400 kB, so a call of at most 8 MiB has sixteen."""
+    """Vectors of a length that only the data knows: 100,000 floats are 400 kB, so a call of at most 8 MiB has sixteen at most.
+
+    Fewer where the machine is so busy that sixteen take more than a thirty-second of a second.
+    """
     module = save(tmp_path / "m", lambda x: {"sum": tf.reduce_sum(x, 1)}, tf.TensorSpec((None, None), tf.float32, "x"))
     waves = pa.array([[1.0] * 100_000, [2.0] * 100_000], pa.list_(pa.float32()))
 
     summary = succeed("extract", *flags(tmp_path, module, pa.table({"x": waves})))
 
-    assert "calls     of 16, 4, 2 records" in summary
+    largest = int(summary.split("calls     of ")[1].split(",")[0])
+    assert SMALLEST_BATCH <= largest <= 16
     assert library.open(str(tmp_path / "out")).to_numpy("sum").tolist() == [100_000, 200_000]
 
 
