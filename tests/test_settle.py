@@ -84,10 +84,11 @@ def test_float64_beyond_float32_is_a_dead_letter(tmp_path: Path) -> None:
 def test_long_records_make_small_batches(tmp_path: Path) -> None:
     """Vectors of a length that only the data knows: 100,000 floats are 400 kB, so a call of at most 8 MiB has sixteen at most.
 
-    Fewer where the machine is so busy that sixteen take more than a thirty-second of a second.
+    They are read as 200 kB, so thirty-two would be read for a call. It has fewer than sixteen where the machine is so busy that
+    these take more than a thirty-second of a second.
     """
     module = save(tmp_path / "m", lambda x: {"sum": tf.reduce_sum(x, 1)}, tf.TensorSpec((None, None), tf.float32, "x"))
-    waves = pa.array([[1.0] * 100_000, [2.0] * 100_000], pa.list_(pa.float32()))
+    waves = pa.array([np.full(100_000, value, np.float16) for value in (1, 2)], pa.list_(pa.float16()))
 
     summary = succeed("extract", *flags(tmp_path, module, pa.table({"x": waves})))
 
