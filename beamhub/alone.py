@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
+from beamhub.engine.settings import DEFAULT, Settings
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.worker import Worker
@@ -17,7 +18,9 @@ from beamhub.features.paths import VersionPaths
 from beamhub.modules.reason import reason
 
 
-def run_alone(spec: TableSpec, out: str, run: str, worklists: Sequence[str], progress: str | None) -> dict[str, int]:
+def run_alone(
+    spec: TableSpec, out: str, run: str, worklists: Sequence[str], progress: str | None, settings: Settings = DEFAULT
+) -> dict[str, int]:
     """Does what the pipeline does (`beamhub.transforms.ComputeTable`), in this thread and the compute threads.
 
     Returns:
@@ -27,14 +30,15 @@ def run_alone(spec: TableSpec, out: str, run: str, worklists: Sequence[str], pro
         EndedEarlyError: the table's folder cannot be written any more.
     """
     paths = VersionPaths(out, spec.version)
-    worker = Worker(spec, out, progress=progress)
+    worker = Worker(spec, out, progress=progress, settings=settings)
     try:
         _compute(worker, itertools.chain.from_iterable(map(read_worklist, worklists)))
-        _compute(worker, read_again(paths, run))
+        again = read_again(paths, run)
+        _compute(worker, again)
         commit_run(paths, run)
     except OSError as error:
         raise EndedEarlyError(reason(error)) from error
-    return worker.take_counts()
+    return {**worker.take_counts(), "again": len(again)}
 
 
 def _compute(worker: Worker, items: Iterable[WorkItem]) -> None:

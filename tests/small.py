@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,9 +43,11 @@ def sizes_called(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     sizes: set[int] = set()
     attempt = Caller.attempt
 
-    def noted(self: Caller, feeds: list[Feed], rows: Rows, size: int) -> Outputs | Exception:
+    def noted(
+        self: Caller, feeds: list[Feed], rows: Rows, size: int, absent: Collection[int] = ()
+    ) -> Outputs | Exception:
         sizes.add(size)
-        return attempt(self, feeds, rows, size)
+        return attempt(self, feeds, rows, size, absent)
 
     monkeypatch.setattr(Caller, "attempt", noted)
     return sizes

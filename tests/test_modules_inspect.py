@@ -200,14 +200,15 @@ def test_the_description_for_people_names_everything() -> None:
 
     lines = format_info(info).splitlines()
 
-    assert lines[2:7] == [
+    assert lines[2:8] == [
         "format      TF1 Hub",
         f"digest      {info.digest}",
         "image size  16 x 16 (height x width)",
         "trainable   yes",
         "random ops  RandomUniform",
+        "reaches     no files but its own, no network, no Python",
     ]
-    assert lines[7:11] == [
+    assert lines[8:12] == [
         "tags {}",
         "  signature default",
         "    input   images   float32 [?,16,16,3]",
