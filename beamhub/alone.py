@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-from beamhub.engine.settings import DEFAULT, Settings
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.worker import Worker
@@ -18,9 +17,7 @@ from beamhub.features.paths import VersionPaths
 from beamhub.modules.reason import reason
 
 
-def run_alone(
-    spec: TableSpec, out: str, run: str, worklists: Sequence[str], progress: str | None, settings: Settings = DEFAULT
-) -> dict[str, int]:
+def run_alone(spec: TableSpec, out: str, run: str, worklists: Sequence[str], progress: str | None) -> dict[str, int]:
     """Does what the pipeline does (`beamhub.transforms.ComputeTable`), in this thread and the compute threads.
 
     Returns:
@@ -30,15 +27,14 @@ def run_alone(
         EndedEarlyError: the table's folder cannot be written any more.
     """
     paths = VersionPaths(out, spec.version)
-    worker = Worker(spec, out, progress=progress, settings=settings)
+    worker = Worker(spec, out, progress=progress)
     try:
         _compute(worker, itertools.chain.from_iterable(map(read_worklist, worklists)))
-        again = read_again(paths, run)
-        _compute(worker, again)
+        _compute(worker, read_again(paths, run))
         commit_run(paths, run)
     except OSError as error:
         raise EndedEarlyError(reason(error)) from error
-    return {**worker.take_counts(), "again": len(again)}
+    return worker.take_counts()
 
 
 def _compute(worker: Worker, items: Iterable[WorkItem]) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from beamhub.errors import BeamhubError, UsageError
-from beamhub.inspection import BEAM
 from beamhub.spec import JOBS, Job, flag, from_mapping, nearest, value_type
 
 EPILOG = """exit status:
@@ -19,6 +18,10 @@ EPILOG = """exit status:
   3  more dead letters than --max-dead-fraction or --max-dead-rows allow
   4  shards failed
 Whatever the status, what was committed before is unchanged."""
+
+
+BEAM = """All other flags are Apache Beam's own (--runner, --direct_num_workers, ...). Without any of them this process does the
+work, with all cores and without Beam."""
 
 
 class _Once(argparse.Action):
@@ -76,14 +79,9 @@ def _run(arguments: list[str]) -> int:
         return 0
     if known.command in JOBS:
         return _run_job(known, rest)
-    flags = [option for action in subparsers[known.command]._actions for option in action.option_strings]
-    if rest and not hasattr(known, "beam"):
-        raise UsageError(f"{known.command}: unknown argument {rest[0]!r}{nearest(rest[0].partition('=')[0], flags)}")
     if rest:
-        from beamhub.runners import check_beam_flags
-
-        check_beam_flags(rest, flags)
-    known.rest = rest
+        flags = [option for action in subparsers[known.command]._actions for option in action.option_strings]
+        raise UsageError(f"{known.command}: unknown argument {rest[0]!r}{nearest(rest[0].partition('=')[0], flags)}")
     action: Callable[[argparse.Namespace], int] = known.action
     return action(known)
 

@@ -9,8 +9,6 @@ BeamhubError                    exit status 1
     DeadLetterLimitError        3   more records failed than the run allows
     ShardsFailedError           4   shards failed; nothing was committed
     EndedEarlyError             1   the run ended by no fault of a shard
-    NotVerifiedError            1   a table is not what its manifest says
-    ExhaustedError              1   a call took more memory than there is; smaller ones are made
 RecordError                     one record cannot be processed; never leaves the engine
 
 A message is one line: what, where, what was wanted, what to do.
@@ -79,11 +77,3 @@ class EndedEarlyError(BeamhubError):
         super().__init__(
             f"the run ended early ({reason}); nothing was lost: finished shards are kept, run again to go on"
         )
-
-
-class NotVerifiedError(BeamhubError):
-    """A table, or what it was made of, is not what its manifest says."""
-
-
-class ExhaustedError(BeamhubError):
-    """A call of the module took more memory than there is. The engine makes smaller ones."""

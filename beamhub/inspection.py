@@ -1,4 +1,4 @@
-"""The commands that look at a module or a table: inspect, status, path, commit, verify, run-shard."""
+"""The commands that look at a module or a table: inspect, status, path, commit, run-shard."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from beamhub import storage
-from beamhub.errors import NotVerifiedError, TableError
+from beamhub.errors import TableError
 
 AddCommand = Callable[..., argparse.ArgumentParser]
-
-BEAM = """All other flags are Apache Beam's own (--runner, --direct_num_workers, ...). Without any of them this process does the
-work, with all cores and without Beam."""
 
 
 def add_commands(command: AddCommand) -> None:
@@ -33,23 +30,6 @@ def add_commands(command: AddCommand) -> None:
         if name == "status":
             _json(parser)
         parser.set_defaults(action=action)
-    verify = command("verify", "Reads a whole table: are its files, counts and inputs what the manifest says?")
-    _table(verify)
-    verify.add_argument("--skip-inputs", action="store_true", help="do not look at the corpus, which may be gone")
-    verify.add_argument("--repair", action="store_true", help="compute the shards anew whose files are damaged")
-    _json(verify)
-    verify.set_defaults(action=_verify, beam=True)
-    retry = command(
-        "retry-dead", "Tries dead letters again, whose cause was not in the data, and nothing else.", epilog=BEAM
-    )
-    _table(retry)
-    retry.add_argument("--isolate", action="store_true", help="run the module in processes of its own")
-    retry.add_argument(
-        "--call-seconds", type=float, metavar="S", help="with --isolate, what a call may take (default: 300)"
-    )
-    retry.add_argument("--max-dead-fraction", type=float, metavar="SHARE", help="(default: as the last run)")
-    retry.add_argument("--max-dead-rows", type=int, metavar="N", help="(default: as the last run)")
-    retry.set_defaults(action=_retry_dead, beam=True)
     run_shard = command("run-shard", "Computes one shard in this process, for a debugger.")
     _table(run_shard)
     run_shard.add_argument("shard", metavar="SHARD", help="id of the shard, or its file's path below the corpus root")
@@ -93,49 +73,14 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _commit(arguments: argparse.Namespace) -> int:
     from beamhub.engine.worklist import commit_run, last_run, read_outcome
-    from beamhub.features.lease import Lease
 
     paths = _paths(arguments)
     run = last_run(paths)
-    with Lease(paths, run):
-        commit_run(paths, run)
+    commit_run(paths, run)
     outcome = read_outcome(paths, run)
     print(
         f"generation {outcome['generation']}: {outcome['totals']['shards']:,} shards, {outcome['totals']['rows']:,} rows"
     )
-    return 0
-
-
-def _verify(arguments: argparse.Namespace) -> int:
-    from beamhub.engine.tablespec import TableSpec
-    from beamhub.features.lineage import read_document
-    from beamhub.features.verify import describe, verify
-
-    paths = _paths(arguments)
-    root = None if arguments.skip_inputs else TableSpec.from_json(read_document(paths.spec)).corpus_root
-    found = verify(paths, root)
-    _show(asdict(found) if arguments.json else describe(found))
-    damaged = [each.name for each in found.problems if each.kind == "file"]
-    if arguments.repair and damaged:
-        from beamhub.engine.settings import DEFAULT
-        from beamhub.launch import repair
-
-        print(repair(paths, damaged, DEFAULT, arguments.rest))
-        found = verify(paths, root)
-        print(describe(found))
-    if found.problems:
-        raise NotVerifiedError(f"{paths.root}: {len(found.problems):,} things do not hold; {found.remedy}")
-    return 0
-
-
-def _retry_dead(arguments: argparse.Namespace) -> int:
-    from beamhub.engine.settings import DEFAULT, Settings
-    from beamhub.launch import retry_dead
-
-    seconds = DEFAULT.call_seconds if arguments.call_seconds is None else arguments.call_seconds
-    limits = {name: getattr(arguments, name) for name in ("max_dead_fraction", "max_dead_rows")}
-    given = {name: value for name, value in limits.items() if value is not None}
-    print(retry_dead(_paths(arguments), Settings(arguments.isolate, seconds), given, arguments.rest))
     return 0
 
 

@@ -6,7 +6,7 @@ import datetime
 import platform
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
@@ -15,15 +15,11 @@ import beamhub
 from beamhub import report
 from beamhub.alone import run_alone
 from beamhub.bar import progress_bar
-from beamhub.engine.again import Again, dead_letters_of, plan_repair, plan_retry
 from beamhub.engine.planning import Plan, describe_limits, make_plan
-from beamhub.engine.settings import Settings
 from beamhub.engine.tablespec import TableSpec
-from beamhub.engine.worklist import RunPapers, WorkItems, commit_run, new_run_id, read_outcome
+from beamhub.engine.worklist import RunPapers, commit_run, new_run_id, read_outcome
 from beamhub.errors import BeamhubError, TableError
-from beamhub.features.lease import Lease
 from beamhub.features.lineage import write_once
-from beamhub.features.paths import VersionPaths
 from beamhub.importing import import_tensorflow
 from beamhub.runners import dealt, make_options, processes_a_machine, run_pipeline
 from beamhub.spec import Job
@@ -54,95 +50,36 @@ def launch(job: Job, beam_arguments: Sequence[str] = ()) -> str:
     if job.limit is not None:
         from beamhub.engine.canary import canary
 
-        return report.canary(plan, canary(plan.spec, plan.corpus, job.limit, Settings.of(job)))
+        return report.canary(plan, canary(plan.spec, plan.corpus, job.limit))
     if job.dry_run:
         return report.dry_run(plan)
     if plan.is_done:
         return report.nothing_to_do(plan)
-    now = datetime.datetime.now(datetime.UTC)
-    run = new_run_id(now)
-    with Lease(plan.paths, run):
-        worklists = _begin(plan, run, now, beam_arguments)
-        counters = _compute(plan.spec, plan.paths, run, worklists, plan.todo, options, Settings.of(job))
-        return report.finished(plan, read_outcome(plan.paths, run), time.monotonic() - started, counters)
-
-
-def retry_dead(
-    paths: VersionPaths, settings: Settings, limits: Mapping[str, Any], beam_arguments: Sequence[str]
-) -> str:
-    """Tries the dead letters of a version again, and commits what comes of them; the summary. `limits` are given anew.
-
-    Raises:
-        BeamhubError: as `launch`.
-    """
-    retry = plan_retry(paths)
-    outcome = _do_again(retry, settings, limits, beam_arguments)
-    if outcome is None:
-        return f"nothing to do: version {paths.version} has no dead letters to try again"
-    left = dead_letters_of(paths, retry.todo.shards)
-    return report.retried(paths, outcome, len(retry.todo), retry.dead, left)
-
-
-def repair(paths: VersionPaths, files: Collection[str], settings: Settings, beam_arguments: Sequence[str]) -> str:
-    """Computes the shards anew whose data files, or dead letters, are damaged, and commits them; the summary.
-
-    Raises:
-        BeamhubError: as `launch`.
-    """
-    again = plan_repair(paths, files)
-    outcome = _do_again(again, settings, {}, beam_arguments)
-    return "nothing can be repaired" if outcome is None else report.repaired(paths, outcome, len(again.todo))
-
-
-def _do_again(
-    again: Again, settings: Settings, limits: Mapping[str, Any], beam_arguments: Sequence[str]
-) -> dict[str, Any] | None:
-    """Computes and commits; the outcome, None where there is nothing to do."""
-    options = make_options(beam_arguments) if beam_arguments else None
-    for name in again.stale:
-        print(f"beamhub: warning: {name} is not what it was: run the job again, which does it anew", file=sys.stderr)
-    if not len(again.changes):
-        return None
-    now = datetime.datetime.now(datetime.UTC)
-    run = new_run_id(now)
-    told = {"started": now.isoformat(timespec="seconds"), "beam": list(beam_arguments)}
-    document = {**again.document, **told, "limits": {**again.document["limits"], **limits}}
-    with Lease(again.paths, run):
-        worklists = RunPapers(again.paths, run).write(again.todo, again.changes, document)
-        _compute(again.spec, again.paths, run, worklists, again.todo, options, settings)
-        return read_outcome(again.paths, run)
-
-
-def _compute(
-    spec: TableSpec,
-    paths: VersionPaths,
-    run: str,
-    worklists: Sequence[str],
-    todo: WorkItems,
-    options: Any,
-    settings: Settings,
-) -> Mapping[str, int]:
-    """Computes and commits; the sums of beamhub's counters. `options` are Beam's; None: without Beam."""
+    run, worklists = _begin(plan, beam_arguments)
     if worklists:
         with collection_paused():
             import_tensorflow()
             if options is not None:
                 from beamhub.transforms import ComputeTable
-    ordered = todo.shards.take(todo.largest_first)
-    folder = RunPapers(paths, run).path("progress")
+    ordered = plan.todo.shards.take(plan.todo.largest_first)
+    folder = RunPapers(plan.paths, run).path("progress")
+    counters: dict[str, int] = {}
     workers = dealt(options) if options is not None and len(worklists) == 1 else None
     with progress_bar(ordered, workers, folder) as progress:
         if not worklists:
-            commit_run(paths, run)
-            return {}
-        if options is None:
-            return run_alone(spec, paths.out, run, worklists, progress, settings)
-        table = ComputeTable(spec, paths.out, run, processes_a_machine(options), progress, settings)
-        return run_pipeline(options, table, worklists)
+            commit_run(plan.paths, run)
+        elif options is None:
+            counters = run_alone(plan.spec, plan.paths.out, run, worklists, progress)
+        else:
+            table = ComputeTable(plan.spec, plan.paths.out, run, processes_a_machine(options), progress)
+            counters = run_pipeline(options, table, worklists)
+    return report.finished(plan, read_outcome(plan.paths, run), time.monotonic() - started, counters)
 
 
-def _begin(plan: Plan, run: str, now: datetime.datetime, beam_arguments: Sequence[str]) -> list[str]:
-    """Writes the version's documents and the run's papers; the worklists."""
+def _begin(plan: Plan, beam_arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Writes the version's documents and the run's papers."""
+    now = datetime.datetime.now(datetime.UTC)
+    run = new_run_id(now)
     papers = RunPapers(plan.paths, run)
     document = {
         "started": now.isoformat(timespec="seconds"),
@@ -160,7 +97,7 @@ def _begin(plan: Plan, run: str, now: datetime.datetime, beam_arguments: Sequenc
     try:
         _check_same(plan, write_once(plan.paths.spec, plan.spec.to_json()))
         write_once(plan.paths.lineage, _lineage(plan))
-        return papers.write(plan.todo, plan.changes, document)
+        return run, papers.write(plan.todo, plan.changes, document)
     except OSError as error:
         raise TableError(f"{plan.paths.out} cannot be written ({error}): give a folder that can be") from error
 

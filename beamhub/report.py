@@ -10,7 +10,6 @@ from beamhub import storage
 from beamhub.engine.canary import Canary
 from beamhub.engine.planning import Plan
 from beamhub.engine.stages import COMPUTED
-from beamhub.features.paths import VersionPaths
 from beamhub.features.roots import Hole
 from beamhub.features.table import current_version
 from beamhub.tasks.classify import Classify
@@ -33,10 +32,6 @@ def finished(plan: Plan, outcome: dict[str, Any], seconds: float, counters: Mapp
         f"  table     {totals['rows']:,} rows, {_size(totals['bytes'])}",
         *workload(counters),
     ]
-    if counters.get("again"):
-        lines.append(
-            f"  again     {counters['again']:,} files were done whole, for their ranges disagreed on where records begin"
-        )
     if added["dead"]:
         lines.append(f"  dead      {added['dead']:,} dead letters in {plan.paths.dead}")
     lines += [f"  hole      {Hole(**hole)}" for hole in outcome["holes"]]
@@ -121,23 +116,6 @@ def nothing_to_do(plan: Plan) -> str:
     shards = len(plan.corpus.shards)
     lines = [f"nothing to do: version {plan.spec.version} has all {shards:,} shards of {plan.corpus.pattern}"]
     return "\n".join([*lines, *how_to_read(plan)])
-
-
-def retried(paths: VersionPaths, outcome: Mapping[str, Any], shards: int, tried: int, left: int) -> str:
-    """The summary of dead letters that were tried again."""
-    return "\n".join(
-        [
-            f"retry-dead: version {paths.version} committed, generation {outcome['generation']}",
-            f"  shards    {shards:,} had dead letters",
-            f"  records   {tried:,} tried again = {tried - left:,} produced + {left:,} dead",
-            f"  table     {outcome['totals']['rows']:,} rows, {_size(outcome['totals']['bytes'])}",
-        ]
-    )
-
-
-def repaired(paths: VersionPaths, outcome: Mapping[str, Any], shards: int) -> str:
-    """The summary of a repair."""
-    return f"repaired: version {paths.version} committed, generation {outcome['generation']}; {shards:,} shards computed anew"
 
 
 def dry_run(plan: Plan) -> str:

@@ -42,15 +42,12 @@ class Job:
     # Fields that change neither a row nor a column: a later run may differ in them and still continue the same version.
     FREE: ClassVar[frozenset[str]] = frozenset(
         {"module", "corpus", "corpus_root", "out", "split_bytes", "batch_size", "variables", "max_dead_fraction"}
-        | {"max_dead_rows", "allow_failed", "limit", "dry_run", "trust", "allow_operations", "isolate", "call_seconds"}
+        | {"max_dead_rows", "allow_failed", "limit", "dry_run"}
     )
     # Fields that came after the first tables: at their default they are left out of the request, so that those go on.
     LATER: ClassVar[frozenset[str]] = frozenset({"precision"})
 
-    module: str = _option(
-        "folder, .tar.gz or URL of a TF Hub module or SavedModel; HANDLE@sha256:... is refused where its digest is another",
-        metavar="HANDLE",
-    )
+    module: str = _option("folder, .tar.gz or URL of a TF Hub module or SavedModel", metavar="HANDLE")
     corpus: str = _option("TFRecord or Parquet files", metavar="GLOB")
     out: str = _option("folder of the feature table", metavar="OUT")
     signature: str | None = _option("signature to call (default: the only one, serving_default or default)", None)
@@ -59,16 +56,6 @@ class Job:
         f"column that feeds a signature's input; {RECORD} is the whole serialized record; may be repeated",
         (),
         metavar="NAME=COLUMN",
-    )
-    trust: tuple[str, ...] | None = _option(
-        "folders, buckets (gs://NAME) and hosts that modules may come from (default: local paths); others must be pinned",
-        None,
-        metavar="A,B",
-    )
-    allow_operations: tuple[str, ...] = _option(
-        "operations of a module that may reach files, the network or Python, as beamhub inspect names them",
-        (),
-        metavar="A,B",
     )
     constant: tuple[str, ...] = _option("value of a signature's input; may be repeated", (), metavar="NAME=VALUE")
     key: str | None = _option("column that names a record (default: the record's address)", None, metavar="COLUMN")
@@ -107,12 +94,6 @@ class Job:
     max_dead_fraction: float = _option("share of the run's records that may become dead letters", 0.01, metavar="SHARE")
     max_dead_rows: int | None = _option("number of records that may become dead letters", None, metavar="N")
     allow_failed: int = _option("commit although up to N shards failed; the manifest names them", 0, metavar="N")
-    isolate: bool = _option(
-        "run the module in processes of its own, so that a record on which it hangs or crashes is a dead letter", False
-    )
-    call_seconds: float = _option(
-        "with --isolate, what a call may take before its process is ended", 300.0, metavar="S"
-    )
     limit: int | None = _option("a canary: run the first N records, show values, commit nothing", None, metavar="N")
     dry_run: bool = _option("show what would be done", False)
 
@@ -120,8 +101,6 @@ class Job:
         """Raises UsageError when a value is out of its range."""
         if not 0 <= self.max_dead_fraction <= 1:
             raise UsageError(f"--max-dead-fraction is {self.max_dead_fraction}: give a share between 0 and 1")
-        if not self.call_seconds > 0:
-            raise UsageError(f"--call-seconds is {self.call_seconds}: give a number above 0")
         for name in ("batch_size", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:

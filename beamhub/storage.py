@@ -47,21 +47,6 @@ def _local(path: str) -> str:
     return path.removeprefix("file://")
 
 
-_LASTING = (
-    *(errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG),
-    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
-)
-_LASTING_KINDS = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
-
-
-def may_pass(error: BaseException) -> bool:
-    """Whether an error of a file system may be gone when the same is tried again.
-
-    A store that is out of reach, or a connection that was cut; not a full disk, a missing file or a permission.
-    """
-    return isinstance(error, OSError) and not isinstance(error, _LASTING_KINDS) and error.errno not in _LASTING
-
-
 def join(base: str, *parts: str) -> str:
     """Joins with '/', which every file system here understands."""
     names = [name for part in parts if (name := part.strip("/"))]

@@ -14,7 +14,6 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beamhub.engine.settings import DEFAULT, Settings
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.threads import cores
@@ -29,14 +28,11 @@ NAMESPACE = "beamhub"
 class ComputeShards(beam.DoFn):
     """Computes shards. Results go to the ledger; a failed shard is a result, not an exception.
 
-    Spec and settings travel as JSON, for it is small, and reads the same in every worker. `progress` is the folder of the reports
+    The spec travels as JSON, for it is small, and reads the same in every worker. `progress` is the folder of the reports
     where a launcher watches. `processes` like this one share a machine's cores; 0: one for each core.
     """
 
-    def __init__(
-        self, spec: dict[str, Any], out: str, processes: int, progress: str | None, settings: dict[str, Any]
-    ) -> None:
-        self._settings_json = settings
+    def __init__(self, spec: dict[str, Any], out: str, processes: int, progress: str | None) -> None:
         self._spec_json = spec
         self._out = out
         self._processes = processes
@@ -45,8 +41,7 @@ class ComputeShards(beam.DoFn):
     def setup(self) -> None:
         """Reads the spec."""
         spec, threads = TableSpec.from_json(self._spec_json), max(1, cores() // (self._processes or cores()))
-        settings = Settings.from_json(self._settings_json)
-        self._worker = Worker(spec, self._out, threads, self._progress, settings)
+        self._worker = Worker(spec, self._out, threads, self._progress)
 
     def start_bundle(self) -> None:
         """What a bundle has finished is in the ledger when Beam takes it as done."""
@@ -80,9 +75,7 @@ class ReadAgain(beam.DoFn):
 
     def process(self, shards: int) -> Iterable[WorkItem]:
         """Looks at the ranges of each file."""
-        again = read_again(VersionPaths(self._out, self._version), self._run)
-        Metrics.counter(NAMESPACE, "again").inc(len(again))
-        return again
+        return read_again(VersionPaths(self._out, self._version), self._run)
 
 
 class CommitRun(beam.DoFn):
@@ -102,18 +95,9 @@ class CommitRun(beam.DoFn):
 class ComputeTable(beam.PTransform):
     """From paths of worklist files to one element, after the commit: the number of shards, those done again counted twice."""
 
-    def __init__(
-        self,
-        spec: TableSpec,
-        out: str,
-        run: str,
-        processes: int = 1,
-        progress: str | None = None,
-        settings: Settings = DEFAULT,
-    ) -> None:
+    def __init__(self, spec: TableSpec, out: str, run: str, processes: int = 1, progress: str | None = None) -> None:
         """`processes` and `progress`: see `ComputeShards`."""
         super().__init__()
-        self._settings = settings
         self._spec = spec
         self._out = out
         self._run = run
@@ -132,8 +116,7 @@ class ComputeTable(beam.PTransform):
 
     def _compute(self) -> Any:
         """From shards to a 1 for each that is computed."""
-        spec, settings = self._spec.to_json(), self._settings.to_json()
-        return _Compute(ComputeShards(spec, self._out, self._processes, self._progress, settings))
+        return _Compute(ComputeShards(self._spec.to_json(), self._out, self._processes, self._progress))
 
 
 class _Compute(beam.PTransform):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,11 +42,9 @@ def sizes_called(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     sizes: set[int] = set()
     attempt = Caller.attempt
 
-    def noted(
-        self: Caller, feeds: list[Feed], rows: Rows, size: int, absent: Collection[int] = ()
-    ) -> Outputs | Exception:
+    def noted(self: Caller, feeds: list[Feed], rows: Rows, size: int) -> Outputs | Exception:
         sizes.add(size)
-        return attempt(self, feeds, rows, size, absent)
+        return attempt(self, feeds, rows, size)
 
     monkeypatch.setattr(Caller, "attempt", noted)
     return sizes

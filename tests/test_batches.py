@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from beamhub.corpus.format import Addresses, Stretch
+from beamhub.corpus.format import Stretch
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.batches import batches
 
@@ -31,10 +31,6 @@ class Numbers(Stretch):
 
     @property
     def reached(self) -> float:
-        raise NotImplementedError
-
-    @property
-    def addresses(self) -> Addresses:
         raise NotImplementedError
 
     def cut(self, start: int, rows: int) -> Numbers:

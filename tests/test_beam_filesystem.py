@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,6 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadat
 
 import beamhub as library
 from beamhub import storage
-from beamhub.engine import lane
 from tests.jobs import refused, succeed, tensor_column
 
 
@@ -25,15 +23,6 @@ class DiskStore(FileSystem):
     """A store with flat names, as object stores have, kept in a folder; there is no rename, and no append."""
 
     folder: ClassVar[str] = ""
-    faults: ClassVar[dict[str, int]] = {}
-    """By "open", "read", "create" and the end of a path: how many of these fail before one does not."""
-
-    def _fail(self, what: str, path: str) -> None:
-        for name, left in self.faults.items():
-            operation, _, end = name.partition(" ")
-            if operation == what and path.endswith(end) and left:
-                self.faults[name] = left - 1
-                raise BeamIOError(f"{what} {path}: the connection was cut")
 
     @classmethod
     def scheme(cls) -> str:
@@ -56,14 +45,12 @@ class DiskStore(FileSystem):
         return FileMetadata(path, status.st_size, status.st_mtime)
 
     def open(self, path: str, mime_type: str = "", compression_type: str = CompressionTypes.AUTO) -> object:
-        self._fail("open", path)
         try:
-            return _Cut(open(self._place(path), "rb"), lambda: self._fail("read", path))
+            return open(self._place(path), "rb")
         except FileNotFoundError as error:
             raise BeamIOError(f"no {path}") from error
 
     def create(self, path: str, mime_type: str = "", compression_type: str = CompressionTypes.AUTO) -> object:
-        self._fail("create", path)
         return open(self._place(path), "wb")
 
     def copy(self, source_file_names: list[str], destination_file_names: list[str]) -> None:
@@ -100,44 +87,11 @@ class DiskStore(FileSystem):
         raise BeamIOError("a rename is not atomic here")
 
 
-class _Cut(io.BufferedIOBase):
-    """A file of which reads may fail."""
-
-    def __init__(self, file: io.BufferedReader, before: Callable[[], None]) -> None:
-        self._file, self._before = file, before
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self._before()
-        return self._file.read(size)
-
-    def readinto(self, buffer: Any, /) -> int:
-        self._before()
-        return self._file.readinto(buffer)
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The store's root, empty."""
     (tmp_path / "store").mkdir()
     monkeypatch.setattr(DiskStore, "folder", str(tmp_path / "store"))
-    monkeypatch.setattr(DiskStore, "faults", {})
-    monkeypatch.setattr(lane, "PAUSES", (0.0, 0.0))
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
     return "diskstore://bucket"
 
@@ -165,16 +119,7 @@ def write_job(folder: Path, store: str) -> np.ndarray:
 
 def test_job_resume_and_replacement(store: str, tmp_path: Path) -> None:
     vectors = write_job(tmp_path, store)
-    flags = [
-        "--module",
-        f"{store}/module",
-        "--trust",
-        store,
-        "--corpus",
-        f"{store}/corpus/*.parquet",
-        "--out",
-        f"{store}/out",
-    ]
+    flags = ["--module", f"{store}/module", "--corpus", f"{store}/corpus/*.parquet", "--out", f"{store}/out"]
 
     succeed("embed", *flags)
     again = succeed("embed", *flags)
@@ -211,41 +156,3 @@ def test_scheme_that_nobody_knows(tmp_path: Path, store: str) -> None:
     line = refused(2, "embed", "--module", f"{store}/module", "--corpus", "nowhere://x/*", "--out", f"{store}/out")
 
     assert "nowhere://" in line
-
-
-@pytest.mark.parametrize("fault", ["open part-1.parquet", "read part-1.parquet", "create .parquet"])
-@pytest.mark.parametrize("runner", [False, True])
-def test_faults_that_pass_cost_nothing(store: str, tmp_path: Path, fault: str, runner: bool) -> None:
-    """While the shards are computed a file cannot be opened, read or written twice, and then can."""
-    vectors = write_job(tmp_path, store)
-    flags = ["--module", f"{store}/module", "--trust", store, "--out", f"{store}/out", "--corpus"]
-    # Settles what is read before the shards are.
-    succeed("embed", *flags, f"{store}/corpus/part-0.parquet", runner=runner)
-    DiskStore.faults[fault] = 2
-
-    succeed("embed", *flags, f"{store}/corpus/*.parquet", runner=runner)
-
-    assert DiskStore.faults[fault] == 0
-    np.testing.assert_array_equal(library.open(f"{store}/out").to_numpy("embedding"), 2 * vectors)
-
-
-def test_faults_that_stay_fail_one_shard(store: str, tmp_path: Path) -> None:
-    write_job(tmp_path, store)
-    flags = [
-        "--module",
-        f"{store}/module",
-        "--trust",
-        store,
-        "--corpus",
-        f"{store}/corpus/*.parquet",
-        "--out",
-        f"{store}/out",
-    ]
-    DiskStore.faults["read part-2.parquet"] = 1000
-
-    line = refused(4, "embed", *flags)
-
-    assert "1 shards failed" in line
-    assert "part-2.parquet: BeamIOError: read diskstore://bucket/corpus/part-2.parquet: the connection was cut" in line
-    DiskStore.faults.clear()
-    assert "3 committed in this run, 3 in the table" in succeed("embed", *flags)

@@ -241,7 +241,7 @@ def test_what_was_not_chosen_leaves_no_graphs(tmp_path: Path, monkeypatch: pytes
     traced = sizes_called(monkeypatch)
     spec = make_plan(ExtractJob(module=module, corpus=str(corpus), out=str(tmp_path / "out"))).spec
     loaded = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
-    found = bind_caller(loaded, spec.call, spec.task.wanted).bound
+    found = bind_caller(loaded, spec.call, spec.task).bound
     before = found.traces
     # What was measured for texts and numbers: the default and half of it.
     sizes = {32768, 16384} - {spec.call.batch_size}

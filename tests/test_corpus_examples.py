@@ -116,16 +116,3 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     (chunk,) = read(list_corpus(write_tfrecord(tmp_path / "x", to_examples(batch))), schema)
 
     assert chunk.columns == batch
-
-
-def test_features_stand_in_the_order_of_the_columns() -> None:
-    """So that equal rows are equal bytes, in every process; TensorFlow's own map has no order."""
-    names = [f"feature-{number}" for number in range(20)]
-    batch = pa.record_batch({name: pa.array([[0.5] * 40 * number]) for number, name in enumerate(names)})
-
-    (record,) = to_examples(batch)
-
-    places = [record.index(name.encode() + b"\x12") for name in names]
-    assert places == sorted(places)
-    found = tf.train.Example.FromString(record).features.feature
-    assert {name: len(found[name].float_list.value) for name in found} == {f"feature-{n}": 40 * n for n in range(20)}

@@ -140,29 +140,6 @@ def test_one_bad_record_costs_logarithmically_many_calls(bad: int) -> None:
     assert sizes[0] == sizes[-1] == SIZE
 
 
-@pytest.mark.parametrize("bad", [(0,), (31,), (63,), (0, 1, 2), (5, 40, 41), tuple(range(0, 64, 2))])
-def test_neighbours_keep_their_places(bad: tuple[int, ...]) -> None:
-    """Of a module whose rows depend on where they stand, and so of one whose last bits do."""
-
-    def placed(fed: Mapping[str, np.ndarray], turn: object) -> dict[str, np.ndarray]:
-        if (fed["x"] < 0).any():
-            raise ValueError("negative")
-        return {"y": fed["x"] + np.arange(len(fed["x"]), dtype=np.float32) / 1024}
-
-    inference = Inference(
-        Caller(placed, CALL, (ValueError,), TimeoutError), Extract(("y",), {"y": pa.float32()}), Stages(1)
-    )  # fmt: skip
-    values = np.arange(SIZE, dtype=np.float32)
-    whole = inference.run(Chunk(pa.record_batch({"x": values}), np.arange(SIZE))).columns[0].to_pylist()
-    values[list(bad)] = -1
-
-    inferred = inference.run(Chunk(pa.record_batch({"x": values}), np.arange(SIZE)))
-
-    assert sorted(inferred.failures) == list(bad)
-    assert inferred.rows.tolist() == [row for row in range(SIZE) if row not in bad]
-    assert inferred.columns[0].to_pylist() == [whole[row] for row in inferred.rows]
-
-
 def test_all_bad_records_are_found_in_small_calls() -> None:
     outputs, failed, sizes = run([-1.0] * SIZE)
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 import beamhub as library
 from beamhub.features.paths import VersionPaths
-from tests.jobs import beamhub, refused, start, succeed, tensor_column
+from tests.jobs import beamhub, start, succeed, tensor_column
 
 WIDTH = 16
 
@@ -61,22 +61,6 @@ def data_files(out: Path) -> dict[str, str]:
     return {
         str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in out.rglob("*.parquet")
     }
-
-
-def test_second_run_waits_until_the_first_one_has_ended(module: str, tmp_path: Path) -> None:
-    """While a job is at work another one of the same table is refused; of one that was killed nobody waits for anything."""
-    write_corpus(tmp_path / "corpus", 40)
-    out = tmp_path / "out"
-    process = start("embed", *flags(module, tmp_path / "corpus", out), runner=False)
-    while len(data_files(out)) < 5:
-        assert process.poll() is None, process.communicate()
-
-    assert "is at work; wait until it has ended" in refused(2, "embed", *flags(module, tmp_path / "corpus", out))
-    assert "is at work; wait until it has ended" in refused(2, "commit", out)
-    process.kill()
-    process.communicate()
-
-    assert "40 committed in this run" in succeed("embed", *flags(module, tmp_path / "corpus", out))
 
 
 @pytest.mark.parametrize(("runner", "workers"), [(False, 1), (True, 1), (True, 3)])

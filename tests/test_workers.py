@@ -229,7 +229,7 @@ def test_processes_share_the_cores(
     seen: list[int] = []
     monkeypatch.setattr(transforms, "Worker", lambda spec, out, threads, progress: seen.append(threads))
 
-    transforms.ComputeShards(planned(tmp_path).spec.to_json(), str(tmp_path), processes, None, {}).setup()
+    transforms.ComputeShards(planned(tmp_path).spec.to_json(), str(tmp_path), processes, None).setup()
 
     assert seen == [expected]
 
@@ -239,7 +239,7 @@ def test_what_was_finished_of_a_bundle_that_is_broken_off_is_kept(tmp_path: Path
     plan = planned(tmp_path)
     write_once(plan.paths.spec, plan.spec.to_json())
     (worklist,) = RunPapers(plan.paths, "run").write(plan.todo, plan.changes, {})
-    compute = transforms.ComputeShards(plan.spec.to_json(), plan.paths.out, 1, None, {})
+    compute = transforms.ComputeShards(plan.spec.to_json(), plan.paths.out, 1, None)
     compute.setup()
     compute.start_bundle()
     items = itertools.cycle(read_worklist(worklist))

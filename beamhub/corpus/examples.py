@@ -13,9 +13,6 @@ from beamhub.corpus.coders import example_coder
 from beamhub.corpus.columns import is_bytes, is_list, is_text, plain
 from beamhub.errors import UsageError
 
-_FEATURES = b"\n"
-"""The tag of field 1, with a length."""
-
 
 def to_examples(batch: pa.RecordBatch) -> list[bytes]:
     """One serialized `tf.Example` for each row, a feature for each column.
@@ -36,37 +33,8 @@ def to_examples(batch: pa.RecordBatch) -> list[bytes]:
         features |= _features(name, column)
     if not features:
         return [b""] * batch.num_rows
-    # Feature by feature: of a map with several the encoder writes the entries in an order that differs from run to run.
-    encoded = [_encoded(name, column) for name, column in features.items()]
-    return encoded[0] if len(encoded) == 1 else list(map(_joined, zip(*encoded, strict=True)))
-
-
-def _encoded(name: str, column: pa.Array) -> list[bytes]:
-    """An Example for each row, of one feature."""
-    made: list[bytes] = example_coder().RecordBatchToExamplesEncoder().encode(pa.record_batch({name: column}))
-    return made
-
-
-def _joined(examples: tuple[bytes, ...]) -> bytes:
-    """An Example of the features of several, in their order.
-
-    An Example is its field 1, `features`, which is a map's entries (tensorflow/core/example/example.proto): a tag, a length as a
-    varint (https://protobuf.dev/programming-guides/encoding), and so many bytes.
-    """
-    entries = b"".join([each[_head(each) :] for each in examples])
-    length, varint = len(entries), bytearray(_FEATURES)
-    while length > 0x7F:
-        varint.append(length & 0x7F | 0x80)
-        length >>= 7
-    varint.append(length)
-    return bytes(varint) + entries
-
-
-def _head(example: bytes) -> int:
-    end = 1
-    while example[end] > 0x7F:
-        end += 1
-    return end + 1
+    encoded: list[bytes] = example_coder().RecordBatchToExamplesEncoder().encode(pa.record_batch(features))
+    return encoded
 
 
 def _features(name: str, column: pa.Array) -> dict[str, pa.Array]:

@@ -7,13 +7,9 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from beamhub.corpus.shards import Chunk, Shard
-
-Addresses = npt.NDArray[np.int64]
 
 
 class Stretch(ABC):
@@ -33,11 +29,6 @@ class Stretch(ABC):
     @abstractmethod
     def reached(self) -> float:
         """The share of the shard that ends with these records, 0 to 1, by what is cheap to know: it is for people to see."""
-
-    @property
-    @abstractmethod
-    def addresses(self) -> Addresses:
-        """Where each record is in the file, int64 [records], as in `Chunk.addresses`."""
 
     @abstractmethod
     def cut(self, start: int, rows: int) -> Self:

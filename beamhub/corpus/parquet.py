@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from beamhub.corpus import columns
 from beamhub.corpus.files import opened
-from beamhub.corpus.format import Addresses, CorpusFormat, Stretch, Wanted
+from beamhub.corpus.format import CorpusFormat, Stretch, Wanted
 from beamhub.corpus.payload import row_payload
 from beamhub.corpus.row_groups import MEND, batches_of, groups_of, miscounted, starts_of
 from beamhub.corpus.sampling import sampled
@@ -51,10 +51,6 @@ class _Rows(Stretch):
     @property
     def reached(self) -> float:
         return (self.first + self.rows - self.shard.start) / len(self.shard) if self.shard else 1.0
-
-    @property
-    def addresses(self) -> Addresses:
-        return np.arange(self.first, self.first + self.rows)
 
     def cut(self, start: int, rows: int) -> _Rows:
         return replace(self, batch=self.batch.slice(start, rows), first=self.first + start, size=None)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from beamhub.corpus.decoding import ExampleDecoders
 from beamhub.corpus.files import opened
-from beamhub.corpus.format import Addresses, CorpusFormat, FalseStartError, Span, Stretch, Wanted
+from beamhub.corpus.format import CorpusFormat, FalseStartError, Span, Stretch, Wanted
 from beamhub.corpus.framing import DamagedFrameError, FrameReader, Frames, is_framed, write_records
 from beamhub.corpus.headers import find_record
 from beamhub.corpus.inference import sampled_schema
@@ -48,10 +48,6 @@ class _Examples(Stretch):
     @property
     def reached(self) -> float:
         return min(1.0, (self.frames.end * self.density - self.shard.start) / max(1, self.shard.size))
-
-    @property
-    def addresses(self) -> Addresses:
-        return self.frames.offsets
 
     def cut(self, start: int, rows: int) -> _Examples:
         if rows == self.rows:

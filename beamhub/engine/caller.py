@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.tablespec import Call
-from beamhub.errors import BeamhubError, ExhaustedError, ModuleError
+from beamhub.errors import BeamhubError, ModuleError
 from beamhub.modules.ragged import Output, Ragged
 from beamhub.modules.reason import reason
 from beamhub.spec import RECORD
@@ -85,42 +85,31 @@ class Caller:
     """A module, bound to a signature; may be used by several threads.
 
     `bound` maps fed arrays, by input name, to outputs by name, and computes in its `turn`. `refusals` are the exceptions by which
-    it refuses records, `exhaustion` those by which it says that memory does not suffice; a `breakdown` that is none of them is no
-    record's fault.
+    it refuses records; a `breakdown` that is none of them is no record's fault.
     """
 
     bound: BoundSignature
     call: Call
     refusals: tuple[type[Exception], ...]
     breakdown: type[Exception]
-    exhaustion: tuple[type[Exception], ...] = (MemoryError,)
     turn: AbstractContextManager[Any] = field(default_factory=contextlib.nullcontext)
 
-    def attempt(self, feeds: list[Feed], rows: Rows, size: int, absent: Collection[int] = ()) -> Outputs | Exception:
+    def attempt(self, feeds: list[Feed], rows: Rows, size: int) -> Outputs | Exception:
         """The outputs for some records, ascending and each once, or the exception by which the module refuses them.
 
-        The call has `size` records: the given ones, over and over, for a record that is taken once is taken again. For those that
-        are `absent` others stand in, so that each has the place, on which its last bits may depend, that it would have without
-        them; of their outputs nothing is to be made.
+        The call has `size` records: the given ones, over and over, for a record that is taken once is taken again.
 
         Raises:
             ModuleError: an output has another number of rows than the call.
-            ExhaustedError: it took more memory than there is.
             BeamhubError: the module broke down.
         """
-        try:
-            fed = _with_stand_ins(feeds, rows, size, absent) if absent else _fed(feeds, rows, size)
-        except self.exhaustion as error:
-            raise ExhaustedError(f"a call of {size} records: {reason(error)}") from error
-        outputs = self.raw(fed)
+        outputs = self.raw({feed.binding.input: feed.take(rows, size) for feed in feeds})
         return outputs if isinstance(outputs, Exception) else slice_rows(self.stack(outputs, size), 0, len(rows))
 
     def raw(self, fed: Mapping[str, Array]) -> Outputs | Exception:
         """The module's own outputs for arrays, or the exception by which it refuses them. Raises BeamhubError as `attempt`."""
         try:
             return self.bound(fed, self.turn)
-        except self.exhaustion as error:
-            raise ExhaustedError(f"the module ran out of memory: {reason(error)}") from error
         except self.refusals as error:
             return error
         except self.breakdown as error:
@@ -138,26 +127,6 @@ class Caller:
                     f"it is no output for each record; choose others"
                 )
         return outputs
-
-
-def _fed(feeds: list[Feed], rows: Rows, size: int) -> dict[str, Any]:
-    return {feed.binding.input: feed.take(rows, size) for feed in feeds}
-
-
-def _with_stand_ins(feeds: list[Feed], rows: Rows, size: int, absent: Collection[int]) -> dict[str, Any]:
-    present = rows[~np.isin(rows, np.fromiter(absent, np.int64, len(absent)))]
-    # Itself, or the next one that is there.
-    places = np.minimum(np.searchsorted(present, rows), len(present) - 1)
-    index = np.resize(places, size)
-    return {name: _picked(fed, index) for name, fed in _fed(feeds, present, len(present)).items()}
-
-
-def _picked(fed: Any, index: Rows) -> Any:
-    if isinstance(fed, np.ndarray):
-        return fed[index]
-    import tensorflow as tf
-
-    return tf.gather(fed, index)
 
 
 def _feed(binding: Binding, batch: Chunk) -> Feed:

@@ -14,7 +14,6 @@ from beamhub.corpus.shards import WHOLE
 from beamhub.engine.batches import batches
 from beamhub.engine.pool import acquire_pool
 from beamhub.engine.rows import Rows
-from beamhub.engine.settings import DEFAULT, Settings
 from beamhub.engine.shard import CHUNK_BYTES, batch_rows, needs_records
 from beamhub.engine.tablespec import TableSpec
 from beamhub.features.dead import DeadLetter
@@ -28,9 +27,9 @@ class Canary:
     dead: list[DeadLetter]
 
 
-def canary(spec: TableSpec, corpus: Corpus, limit: int, settings: Settings = DEFAULT) -> Canary:
+def canary(spec: TableSpec, corpus: Corpus, limit: int) -> Canary:
     """Runs the first `limit` records; raises what reading them raises."""
-    inference = acquire_pool(spec, settings=settings).inference
+    inference = acquire_pool(spec).inference
     made: list[pa.RecordBatch] = []
     dead: list[DeadLetter] = []
     left = limit

@@ -17,8 +17,7 @@ from beamhub.corpus.listing import Corpus
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.calibration import Calibration
 from beamhub.engine.caller import Caller, Failure, Gathered, Rows
-from beamhub.engine.pool import bind_caller, isolated
-from beamhub.engine.settings import Settings
+from beamhub.engine.pool import bind_caller
 from beamhub.engine.short_calls import most_in_short_call
 from beamhub.engine.sizing import (
     LARGE_RECORD,
@@ -193,9 +192,7 @@ class Fitting:
         return self.job.variables is None and bool(self.module.can_freeze(call.signature))
 
     def _bound(self, call: Call) -> Caller:
-        caller = bind_caller(self.module, call, self.task.wanted)
-        settings = Settings.of(self.job)
-        return isolated(call, self.task.wanted, cores(), settings, caller) if settings.isolate else caller
+        return bind_caller(self.module, call, self.task)
 
     def _about_records(self, sample: Chunk) -> int:
         """Records in the corpus, by what a file tells, or by the size of the first ones: then compression, and columns that are

@@ -10,12 +10,10 @@ import pyarrow as pa
 
 from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Failure, Gathered, Rows, slice_rows
-from beamhub.engine.ceiling import Ceiling
 from beamhub.engine.sharing import Work, alone
 from beamhub.engine.sizing import MOST_HEAVY_CALL_BYTES
 from beamhub.engine.stages import Stages
-from beamhub.errors import ExhaustedError, RecordError
-from beamhub.modules.reason import reason
+from beamhub.errors import RecordError
 from beamhub.tasks.base import Outputs, Task
 from beamhub.tasks.gather import Feed
 
@@ -42,13 +40,12 @@ class Inference:
     task: Task
     stages: Stages
     share: Callable[[Work], None] = alone
-    ceiling: Ceiling = field(default_factory=Ceiling)
 
     def run(self, batch: Chunk) -> Inferred:
         """The task's columns for a batch.
 
         Where the module refuses the batch, the records that cause it are found by bisecting, and the others are called
-        again in the batch's own size and each in its place, on which their last bits depend.
+        again in the batch's own size, on which their last bits depend.
 
         Raises:
             ModuleError: an output has another number of rows than the call.
@@ -64,7 +61,7 @@ class Inference:
 
         def work() -> None:
             for rows, size in calls:
-                self._infer_within_memory(gathered, rows, size, parts, failures)
+                self._infer(gathered.feeds, rows, size, parts, failures)
 
         self.share(work)
         return _merge(parts, failures)
@@ -84,30 +81,6 @@ class Inference:
                 start += size
         return calls
 
-    def _infer_within_memory(
-        self, gathered: Gathered, rows: Rows, size: int, parts: list[_Part], failures: dict[int, Failure]
-    ) -> None:
-        """Makes the call, or smaller ones with the same records where memory does not suffice for it."""
-        length, least = max(1, gathered.length(rows)), self.caller.call.probes[-1]
-        waiting = [(rows, size)]
-        while waiting:
-            some, wanted = waiting.pop()
-            allowed = self.ceiling.size(wanted, length, least)
-            if allowed < wanted:
-                waiting += [(some[start : start + allowed], allowed) for start in range(0, len(some), allowed)]
-                continue
-            try:
-                self._infer(gathered.feeds, some, wanted, parts, failures)
-                self.ceiling.passed(wanted, length)
-            except ExhaustedError as error:
-                if wanted // 2 >= least:
-                    self.ceiling.lower(wanted, length)
-                    waiting.append((some, wanted))
-                elif len(some) > 1:
-                    waiting += [(some[place : place + 1], wanted) for place in range(len(some))]
-                else:
-                    failures[int(some[0])] = Failure.of("infer", error, 1)
-
     def _infer(
         self, feeds: list[Feed], rows: Rows, size: int, parts: list[_Part], failures: dict[int, Failure]
     ) -> None:
@@ -118,15 +91,16 @@ class Inference:
         if isinstance(outputs, Exception):
             found = self._culprits(feeds, rows, outputs)
             failures.update(found)
-            if len(found) == len(rows):
+            rows = rows[~np.isin(rows, np.fromiter(found, np.int64, len(found)))]
+            if not len(rows):
                 return
-            if found:
-                outputs = self.caller.attempt(feeds, rows, size, absent=found)
+            outputs = self.caller.attempt(feeds, rows, size)
         if isinstance(outputs, Exception):
-            # Each passes alone, but not together: as where memory does not suffice, and where that ended the module's process.
-            raise ExhaustedError(reason(outputs)) from outputs
-        with self.stages.busy("encode"):
-            self._encode(outputs, rows, parts, failures)
+            # Each passed alone, but not together: nothing tells whose fault it is.
+            failures.update({int(row): Failure.of("infer", outputs, 1) for row in rows})
+        else:
+            with self.stages.busy("encode"):
+                self._encode(outputs, rows, parts, failures)
 
     def _culprits(self, feeds: list[Feed], rows: Rows, error: Exception) -> dict[int, Failure]:
         """The records of a refused batch that the module refuses alone, by bisecting, in calls as small as there are."""
@@ -147,16 +121,10 @@ class Inference:
 
     def _encode(self, outputs: Outputs, rows: Rows, parts: list[_Part], failures: dict[int, Failure]) -> None:
         try:
-            columns = self.task.encode(outputs)
-            # Those for which others stood in.
-            absent = [place for place, row in enumerate(rows.tolist()) if row in failures] if failures else []
-            if absent:
-                kept = np.delete(np.arange(len(rows)), absent)
-                rows, columns = rows[kept], [column.take(pa.array(kept)) for column in columns]
-            parts.append((rows, columns))
+            parts.append((rows, self.task.encode(outputs)))
         except RecordError as error:
             if len(rows) == 1:
-                failures.setdefault(int(rows[0]), Failure.of(error.stage, error, 1))
+                failures[int(rows[0])] = Failure.of(error.stage, error, 1)
                 return
             middle = len(rows) // 2
             self._encode(slice_rows(outputs, 0, middle), rows[:middle], parts, failures)

@@ -17,11 +17,9 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
-from beamhub import storage
 from beamhub.corpus.format import FalseStartError, Span
 from beamhub.corpus.shards import Shard
 from beamhub.engine.budget import LARGE_BYTES
-from beamhub.engine.kept import Base, Kept
 from beamhub.engine.pool import ComputePool
 from beamhub.engine.progress import Progress
 from beamhub.engine.shard import ShardOutput, WorkItem, check_token, result_of, scan
@@ -29,13 +27,6 @@ from beamhub.engine.tablespec import TableSpec
 from beamhub.engine.work import Work
 from beamhub.features.ledger import ShardResult
 from beamhub.features.paths import VersionPaths
-
-PAUSES = (1.0, 5.0)
-"""Seconds before a shard is tried again whose files could not be read or written just now."""
-
-
-class _TryAgainError(Exception):
-    """A shard failed by what may pass."""
 
 
 def compute_shard(item: WorkItem, spec: TableSpec, paths: VersionPaths, pool: ComputePool) -> ShardResult:
@@ -79,8 +70,8 @@ class Lane:
         self._begin(item)
         return self._finished(lambda result: result.done())
 
-    def _begin(self, item: WorkItem, attempt: int = 0) -> None:
-        flow = _Flow(item, previous=self._flows[-1].result if self._flows else None, attempt=attempt)
+    def _begin(self, item: WorkItem) -> None:
+        flow = _Flow(item, previous=self._flows[-1].result if self._flows else None)
         flow.result.add_done_callback(functools.partial(self._count, item.shard))
         # From here on the writer is told of the end, whatever ends it.
         with flow.reading():
@@ -117,27 +108,19 @@ class Lane:
             try:
                 found.append(flow.result.result())
             except FalseStartError as start:
-                self._begin(replace(flow.item, behind=start.offset), flow.attempt)
-            except _TryAgainError:
-                # Nothing can be done meanwhile: others wait for the same store.
-                threading.Event().wait(PAUSES[flow.attempt])
-                self._begin(flow.item, flow.attempt + 1)
+                self._begin(replace(flow.item, behind=start.offset))
         return found
 
     def _read(self, flow: _Flow) -> None:
         check_token(flow.item.shard)
         stretches, batches = scan(flow.item, self._spec)
-        base = Base(self._paths, flow.item.base, self._spec) if flow.item.base else None
         while not flow.failed.is_set():
             with self._pool.stages.busy("read"):
                 batch = next(batches, None)
             if batch is None:
-                if base is not None:
-                    base.check_end()
                 flow.span = stretches.span
                 return
-            kept = base.take(batch) if base is not None else None
-            flow.put(self._pool.submit(batch) if kept is None else self._pool.keep(kept, batch))
+            flow.put(self._pool.submit(batch))
             size = batch.nbytes
             # Nor is it held here, and by the compute threads only as long as they need it.
             del batch
@@ -156,12 +139,7 @@ class Lane:
                     wait([flow.previous])
                 self._closer.submit(self._close, flow, output, stack.pop_all())
 
-    def _write_batch(self, shard: Shard, output: ShardOutput, work: Work | Kept) -> None:
-        if isinstance(work, Kept):
-            with work, self._pool.stages.busy("write"):
-                output.add(work.records, work.rows)
-            self._progress.advance(shard, work.records, work.reached)
-            return
+    def _write_batch(self, shard: Shard, output: ShardOutput, work: Work) -> None:
         with work as (batch, inferred), self._pool.stages.busy("write"):
             output.write(batch, inferred)
         self._progress.advance(shard, batch.read, work.reached)
@@ -180,14 +158,13 @@ class _Flow:
 
     item: WorkItem
     previous: Future[ShardResult] | None
-    attempt: int = 0
     result: Future[ShardResult] = field(default_factory=Future)
     span: Span | None = None
     failed: threading.Event = field(default_factory=threading.Event)
-    _queue: queue.SimpleQueue[Work | Kept | _End] = field(default_factory=queue.SimpleQueue)
+    _queue: queue.SimpleQueue[Work | _End] = field(default_factory=queue.SimpleQueue)
     _ended: bool = False
 
-    def put(self, work: Work | Kept) -> None:
+    def put(self, work: Work) -> None:
         """Hands a batch on."""
         self._queue.put(work)
 
@@ -199,9 +176,9 @@ class _Flow:
         """There are no more batches, for an error or because the shard is read."""
         self._queue.put(_End(error))
 
-    def __iter__(self) -> Iterator[Work | Kept]:
+    def __iter__(self) -> Iterator[Work]:
         """The batches in order. Raises the error by which reading ended."""
-        while not isinstance(each := self._queue.get(), _End):
+        while isinstance(each := self._queue.get(), Work):
             yield each
         self._ended = True
         if each.error is not None:
@@ -212,10 +189,10 @@ class _Flow:
         self.failed.set()
         while not self._ended:
             each = self._queue.get()
-            if isinstance(each, _End):
-                self._ended = True
-            else:
+            if isinstance(each, Work):
                 each.cancel()
+            else:
+                self._ended = True
 
     def settling(self) -> contextlib.AbstractContextManager[object]:
         """An error in the block is the shard's result; one that is no failure of the shard is raised by `result`."""
@@ -244,9 +221,7 @@ class _Settling(contextlib.AbstractContextManager["_Settling"]):
     ) -> bool:
         if error is not None:
             result = result_of(self._flow.item.shard, error)
-            if storage.may_pass(error) and self._flow.attempt < len(PAUSES):
-                self._flow.result.set_exception(_TryAgainError(str(error)))
-            elif result is None:
+            if result is None:
                 self._flow.result.set_exception(error)
             else:
                 self._flow.result.set_result(result)

@@ -26,9 +26,7 @@ from beamhub.features.state import VersionState
 from beamhub.importing import import_tensorflow
 from beamhub.modules.digest import module_digest
 from beamhub.modules.inspect import ModuleInfo, inspect_module
-from beamhub.modules.reaching import check_reaches
 from beamhub.modules.resolve import resolve
-from beamhub.modules.source import Source
 from beamhub.spec import Job, flag
 from beamhub.startup import memory_returned
 
@@ -73,7 +71,7 @@ def make_plan(job: Job) -> Plan:
     """
     out = storage.absolute(job.out)
     known = read_specs(out)
-    module = _Module(job, known)
+    module = _Module(handle_for_workers(job.module), known)
     job = replace(job, module=module.handle)
     corpus = list_corpus(job.corpus, job.corpus_root)
     _check_apart(out, corpus)
@@ -104,27 +102,21 @@ def make_plan(job: Job) -> Plan:
 class _Module:
     """The job's module: its digest, and what more is asked of it."""
 
-    def __init__(self, job: Job, known: dict[str, TableSpec]) -> None:
-        """Raises ModuleError where there is none, or it is not from a source or of the content that the job allows."""
-        source = Source.parse(job.module)
-        source.check_trust(job.trust)
-        self.handle = handle_for_workers(source.handle)
+    def __init__(self, handle: str, known: dict[str, TableSpec]) -> None:
+        """Raises ModuleError where there is none."""
+        self.handle = handle
         self.inspected: ModuleInfo | None = None
-        self._allowed = job.allow_operations
         self._known = {spec.call.digest for spec in known.values()}
-        self.digest = module_digest(resolve(self.handle))
-        source.check(self.digest)
+        self.digest = module_digest(resolve(handle))
 
     def check(self) -> None:
-        """Looks into a module that no table here was made with, before it is loaded. TensorFlow is imported once the corpus is
-        listed, for both take most memory while they are at it."""
+        """Looks into a module that no table here was made with. TensorFlow is imported once the corpus is listed, for both
+        take most memory while they are at it."""
         if self.digest not in self._known:
             self.inspect()
 
     def inspect(self) -> ModuleInfo:
-        if self.inspected is None:
-            self.inspected = _inspect(self.handle)
-            check_reaches(self.inspected.reaches, self._allowed, self.handle)
+        self.inspected = self.inspected or _inspect(self.handle)
         return self.inspected
 
 

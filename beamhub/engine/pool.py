@@ -14,16 +14,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import pyarrow as pa
-
 from beamhub.corpus.format import Stretch
 from beamhub.engine.batches import BATCH_BYTES
 from beamhub.engine.budget import BYTES, Budget
 from beamhub.engine.caller import Caller
 from beamhub.engine.inference import Inference
-from beamhub.engine.isolated import BrokenError, Children, Isolated, OutOfMemoryError, RefusedError
-from beamhub.engine.kept import Kept
-from beamhub.engine.settings import DEFAULT, Settings
 from beamhub.engine.sharing import alone, with_free_threads
 from beamhub.engine.stages import Stages
 from beamhub.engine.tablespec import Call, TableSpec
@@ -32,6 +27,7 @@ from beamhub.engine.work import Work
 from beamhub.errors import ModuleError
 from beamhub.modules.signatures import choose_signature
 from beamhub.startup import choose_allocator
+from beamhub.tasks import Task
 from beamhub.tasks.prepare import make_prepare
 
 
@@ -53,10 +49,6 @@ class ComputePool:
     def submit(self, batch: Stretch) -> Work:
         """Hands a batch to the threads; waits while too much is on its way."""
         return Work(batch, self.inference, self.threads.executor, self._budget)
-
-    def keep(self, rows: pa.RecordBatch, batch: Stretch) -> Kept:
-        """Rows of a batch that need not be computed; waits while too much is on its way."""
-        return Kept(rows, batch, self._budget)
 
     def wait_for_room(self, size: int) -> None:
         """Waits until a batch of `size` bytes may be on its way."""
@@ -97,7 +89,6 @@ _modules = _Once()
 _pools = _Once()
 _threads = _Once()
 _bound = _Once()
-_children = _Once()
 
 
 def acquire_module(handle: str, digest: str, tags: tuple[str, ...]) -> Any:
@@ -123,13 +114,12 @@ def acquire_module(handle: str, digest: str, tags: tuple[str, ...]) -> Any:
     return _modules.get((digest, tags), load)
 
 
-def acquire_pool(spec: TableSpec, threads: int | None = None, settings: Settings = DEFAULT) -> ComputePool:
+def acquire_pool(spec: TableSpec, threads: int | None = None) -> ComputePool:
     """The compute pool for a version's spec: made once for the process.
 
     Args:
         spec: what to run.
         threads: how many run the module at a time; by default as many as there are cores. Pools of one process share them.
-        settings: whether the module runs in processes of its own.
 
     Raises:
         ModuleError: the module cannot be loaded or bound.
@@ -140,14 +130,10 @@ def acquire_pool(spec: TableSpec, threads: int | None = None, settings: Settings
         choose_allocator()
         is_ours = configure_tensorflow(count)
         shared = _threads.get(count, lambda: ComputeThreads(count))
+        module = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
         # There are fewer batches of records that differ in length, and each has many calls.
         share = functools.partial(with_free_threads, shared.executor, count) if spec.call.is_open else alone
-        if settings.isolate:
-            module, caller = None, isolated(spec.call, spec.task.wanted, count, settings)
-        else:
-            module = acquire_module(spec.call.handle, spec.call.digest, spec.call.tags)
-            caller = bind_caller(module, spec.call, spec.task.wanted)
-        caller = replace(caller, turn=shared.turn)
+        caller = replace(bind_caller(module, spec.call, spec.task), turn=shared.turn)
         # One thread more than have a turn; to wait for it is a part of `infer`.
         inference = Inference(caller, spec.task, Stages(count + 1), share)
         if not is_ours:
@@ -156,22 +142,12 @@ def acquire_pool(spec: TableSpec, threads: int | None = None, settings: Settings
 
     # The version's name does not tell all that a call is: what was measured, such as frozen variables, is not in it.
     call = json.dumps(replace(spec.call, handle="").to_json(), sort_keys=True)
-    pool: ComputePool = _pools.get((spec.version, call, count, settings), make)
+    pool: ComputePool = _pools.get((spec.version, call, count), make)
     return pool
 
 
-def isolated(
-    call: Call, outputs: tuple[str, ...], threads: int, settings: Settings, known: Caller | None = None
-) -> Caller:
-    """As `bind_caller`, in processes of its own, one for each thread that calls. `known` is the same in this one, if any is."""
-    which = (call.digest, call.tags, threads, settings)
-    children = _children.get(which, lambda: Children(call, threads, settings.call_seconds))
-    bound: Any = Isolated(children, call, outputs, None if known is None else known.bound)
-    return Caller(bound, call, (RefusedError,), BrokenError, (OutOfMemoryError, MemoryError))
-
-
-def bind_caller(module: Any, call: Call, outputs: tuple[str, ...]) -> Caller:
-    """A loaded module, bound to a signature, the outputs that are wanted of it, and the preprocessing.
+def bind_caller(module: Any, call: Call, task: Task) -> Caller:
+    """A loaded module, bound to the signature, the outputs and the preprocessing that a task wants.
 
     Bound once for all batch sizes: what was traced to settle a version is there when its first shard comes.
     """
@@ -183,10 +159,10 @@ def bind_caller(module: Any, call: Call, outputs: tuple[str, ...]) -> Caller:
         signature = choose_signature(module.variant, call.signature, call.handle)
         prepare = make_prepare(call.bindings, call.constants, signature, call.batched)
         feeding = Feeding(prepare, {each.input: each.shape for each in call.bindings if each.is_open})
-        return module.bind(call.signature, outputs, feeding, call.frozen, call.precision)
+        return module.bind(call.signature, task.wanted, feeding, call.frozen, call.precision)
 
     same = replace(call.of_size(0), together=0, handle="", stacked=True)
-    bound = _bound.get((json.dumps(same.to_json(), sort_keys=True), outputs), bind)
+    bound = _bound.get((json.dumps(same.to_json(), sort_keys=True), task.wanted), bind)
     # What TensorFlow raises for the values or the shape of a record; memory, a lost device or a missing file are not.
     faults = (
         tf.errors.InvalidArgumentError,
@@ -194,6 +170,4 @@ def bind_caller(module: Any, call: Call, outputs: tuple[str, ...]) -> Caller:
         tf.errors.OutOfRangeError,
         tf.errors.UnknownError,
     )
-    return Caller(
-        bound, call, (*faults, ValueError), tf.errors.OpError, (tf.errors.ResourceExhaustedError, MemoryError)
-    )
+    return Caller(bound, call, (*faults, ValueError), tf.errors.OpError)

@@ -38,15 +38,12 @@ FAILURES = (BeamhubError, OSError, pa.ArrowException, MemoryError, RuntimeError)
 class WorkItem:
     """A shard to compute. `pending`: its file replaces committed ones, so it waits for the commit.
 
-    `behind` is the offset of the last FalseStartError, where there was one. `revision` is above 0 where the shard is done again
-    for the same input; `base` is then the name of the file of which rows are kept, "" where all are computed anew.
+    `behind` is the offset of the last FalseStartError, where there was one.
     """
 
     shard: Shard
     pending: bool = False
     behind: int | None = None
-    revision: int = 0
-    base: str = ""
 
 
 class InputChangedError(Exception):
@@ -112,20 +109,17 @@ class ShardOutput:
         self._shard = item.shard
         self._rows = Rows(spec, item.shard)
         format = format_named(spec.output_format)
-        self._writer = ShardWriter(format, paths, item.shard, spec.schema, item.pending, item.revision)
+        self._writer = ShardWriter(format, paths, item.shard, spec.schema, item.pending)
         self._order = KeyOrder() if spec.key is not None else None
-        self._dead = DeadWriter(paths, item.shard, item.revision)
+        self._dead = DeadWriter(paths, item.shard)
         self._read = self._produced = self._null_keys = 0
         self._open = ExitStack()
 
     def write(self, batch: Chunk, inferred: Inferred) -> None:
         """Writes what came of a batch; batches come in the order of the shard."""
+        made = self._rows.produced(batch, inferred)
         self._dead.add(self._rows.dead(batch, inferred))
-        self.add(batch.read, self._rows.produced(batch, inferred))
-
-    def add(self, read: int, made: pa.RecordBatch) -> None:
-        """Writes rows of the table that so many records gave, none of them a dead letter."""
-        self._read += read
+        self._read += batch.read
         self._produced += made.num_rows
         self._null_keys += made.column("key").null_count
         if self._order is not None:

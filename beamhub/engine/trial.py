@@ -14,7 +14,6 @@ from beamhub.corpus.shards import Chunk
 from beamhub.engine.caller import Caller, Failure, Gathered, Rows
 from beamhub.engine.sizing import fed_bytes
 from beamhub.engine.tablespec import Call
-from beamhub.errors import ExhaustedError
 from beamhub.modules.ragged import Ragged
 from beamhub.tasks.base import Outputs, OutputShape
 from beamhub.tasks.binding import Binding
@@ -39,15 +38,12 @@ class Trial:
         """
         gathered = Gathered(self.caller.call, batch)
         failures = gathered.failures
-        size, least = self.caller.call.sizes[0], self.caller.call.probes[-1]
+        size = self.caller.call.sizes[0]
         # The longest records first: the others take less time and memory.
         for rows in sorted(gathered.groups(), key=gathered.length, reverse=True):
-            # Together, as the job will; one by one where a record is in the way, or memory does not suffice.
+            # Together, as the job will; one by one where a record is in the way.
             for some in (rows[:size], *(rows[place : place + 1] for place in range(len(rows)))):
-                try:
-                    outputs = self.caller.attempt(gathered.feeds, some, size)
-                except ExhaustedError as error:
-                    outputs, size = error, least
+                outputs = self.caller.attempt(gathered.feeds, some, size)
                 if not isinstance(outputs, Exception):
                     return outputs, some, failures
                 failures[int(some[0])] = Failure.of("infer", outputs, 1)

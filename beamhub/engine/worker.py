@@ -8,7 +8,6 @@ import contextlib
 from beamhub.engine.lane import Lane
 from beamhub.engine.pool import ComputePool, acquire_pool
 from beamhub.engine.progress import Progress, acquire_reporter
-from beamhub.engine.settings import DEFAULT, Settings
 from beamhub.engine.shard import WorkItem
 from beamhub.engine.tablespec import TableSpec
 from beamhub.errors import ModuleError
@@ -28,14 +27,7 @@ class Worker:
         results += worker.finish()
     """
 
-    def __init__(
-        self,
-        spec: TableSpec,
-        out: str,
-        threads: int | None = None,
-        progress: str | None = None,
-        settings: Settings = DEFAULT,
-    ) -> None:
+    def __init__(self, spec: TableSpec, out: str, threads: int | None = None, progress: str | None = None) -> None:
         """The module is loaded, or found loaded, for the first shard: a worker without any needs none.
 
         Args:
@@ -43,9 +35,7 @@ class Worker:
             out: the table's folder.
             threads: compute threads; by default as many as there are cores.
             progress: the folder of the reports, where a launcher watches.
-            settings: how the work is done.
         """
-        self._settings = settings
         self._spec = spec
         self._paths = VersionPaths(out, spec.version)
         self._threads = threads
@@ -78,7 +68,7 @@ class Worker:
     def _open(self) -> None:
         try:
             with collection_paused():
-                pool = self._pool = acquire_pool(self._spec, self._threads, self._settings)
+                pool = self._pool = acquire_pool(self._spec, self._threads)
             started()
         except ModuleError as error:
             # Raised on it would end the job, on some runners after hours; each shard says it instead.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, overload
 
 import numpy as np
@@ -50,11 +50,8 @@ _ITEMS = pa.schema(
         ("start", pa.int64()),
         ("end", pa.int64()),
         ("pending", pa.bool_()),
-        ("revision", pa.int32()),
-        ("base", pa.string()),
     ]
 )
-_OF_SHARD = ["path", "relative", "size", "token", "start", "end"]
 
 _REFUSALS: dict[str, type[BeamhubError]] = {
     each.__name__: each for each in (BeamhubError, TableError, DeadLetterLimitError, ShardsFailedError)
@@ -98,17 +95,15 @@ class RunPapers:
         path = self.path("changes.arrow")
         table = decode_table(storage.read_bytes(path), path)
         first = ShardList.of(_shards(table.slice(0, 1)))
-        return ShardList.of_columns(first.prefix, [table.select(_OF_SHARD).drop_columns(["path"])])
+        return ShardList.of_columns(first.prefix, [table.drop_columns(["path", "pending"])])
 
 
 @dataclass(frozen=True, eq=False)
 class WorkItems(Sequence[WorkItem]):
-    """Shards to compute, as columns, and which of them have to wait for the commit. `again` has revision and base
-    (`WorkItem`) of those that are done again; None where none is."""
+    """Shards to compute, as columns, and which of them have to wait for the commit."""
 
     shards: ShardList
     pending: Mask
-    again: pa.Table | None = None
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -122,17 +117,12 @@ class WorkItems(Sequence[WorkItem]):
     def __getitem__(self, index: int | slice) -> WorkItem | WorkItems:
         """One of them, or a stretch."""
         if isinstance(index, slice):
-            again = None if self.again is None else self.again.take(pa.array(np.arange(len(self))[index]))
-            return WorkItems(self.shards[index], self.pending[index], again)
-        again_one = {} if self.again is None else self.again.slice(index, 1).to_pylist()[0]
-        return WorkItem(self.shards[index], bool(self.pending[index]), **again_one)
+            return WorkItems(self.shards[index], self.pending[index])
+        return WorkItem(self.shards[index], bool(self.pending[index]))
 
     def __iter__(self) -> Iterator[WorkItem]:
         """The items, a block at a time."""
-        items = map(WorkItem, self.shards, map(bool, self.pending))
-        if self.again is None:
-            return items
-        return (replace(item, **row) for item, row in zip(items, self.again.to_pylist(), strict=True))
+        return map(WorkItem, self.shards, map(bool, self.pending))
 
     @property
     def largest_first(self) -> Integers:
@@ -144,37 +134,24 @@ class WorkItems(Sequence[WorkItem]):
 
     def take(self, places: Integers) -> WorkItems:
         """Those at these places."""
-        again = None if self.again is None else self.again.take(pa.array(places))
-        return WorkItems(self.shards.take(places), self.pending[places], again)
+        return WorkItems(self.shards.take(places), self.pending[places])
 
     def table(self) -> pa.Table:
         """The rows of a worklist file."""
         shards = self.shards
         columns = [shards.paths(), shards.relative, shards.size, shards.token, shards.start, shards.end, self.pending]
-        again = first_time(len(self)) if self.again is None else self.again
-        arrays = [pa.array(column) for column in columns]
-        return pa.Table.from_arrays([*arrays, *again.combine_chunks().columns], schema=_ITEMS)
-
-
-def first_time(count: int) -> pa.Table:
-    """`WorkItems.again` of shards that are done for the first time."""
-    return again_of(np.zeros(count, np.int32), [""] * count)
-
-
-def again_of(revision: Integers, base: Sequence[str]) -> pa.Table:
-    """`WorkItems.again`."""
-    return pa.table({"revision": pa.array(revision, pa.int32()), "base": pa.array(base, pa.string())})
+        return pa.Table.from_arrays([pa.array(column) for column in columns], schema=_ITEMS)
 
 
 def _shards(table: pa.Table) -> Iterator[Shard]:
-    return (Shard(**row) for row in table.select(_OF_SHARD).to_pylist())
+    return (Shard(**row) for row in table.drop_columns(["pending"]).to_pylist())
 
 
 def read_worklist(path: str) -> Iterator[WorkItem]:
     """The shards of a worklist file."""
     for row in decode_table(storage.read_bytes(path), path).to_pylist():
-        shard = Shard(**{name: row.pop(name) for name in _OF_SHARD})
-        yield WorkItem(shard, **row)
+        pending = row.pop("pending")
+        yield WorkItem(Shard(**row), pending)
 
 
 def read_again(paths: VersionPaths, run: str) -> Sequence[WorkItem]:
@@ -202,8 +179,7 @@ def commit_run(paths: VersionPaths, run: str) -> CommitOutcome | None:
     if changes.is_range.any():
         changes = settle_ranges(changes, VersionState.load(paths))
     try:
-        told = VersionState.load(paths).finished if document.get("again") else None
-        outcome = commit(paths, changes, document["gone"], told, Limits(**document["limits"]), run)
+        outcome = commit(paths, changes, document["gone"], None, Limits(**document["limits"]), run)
     except BeamhubError as error:
         example = _example(paths, changes) if isinstance(error, DeadLetterLimitError) else ""
         refusal = {"refused": type(error).__name__, "message": f"{error}{example}"}

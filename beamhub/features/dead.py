@@ -6,7 +6,7 @@ One Arrow IPC file for each shard that has any, named after the shard's data fil
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -68,9 +68,9 @@ class DeadWriter:
     A context manager: left without `close`, it leaves nothing. A shard without dead letters has no file.
     """
 
-    def __init__(self, paths: VersionPaths, shard: Shard, revision: int = 0) -> None:
-        """Touches no file before there is enough to write. `revision` is that of the data file."""
-        self._path = paths.dead_file(shard, revision)
+    def __init__(self, paths: VersionPaths, shard: Shard) -> None:
+        """Touches no file before there is enough to write."""
+        self._path = paths.dead_file(shard)
         self._waiting: list[DeadLetter] = []
         self._held = 0
         self._open = contextlib.ExitStack()
@@ -115,17 +115,15 @@ class DeadWriter:
         self._open.__exit__(type(dropped), dropped, trace)
 
 
-def read_dead(
-    paths: VersionPaths, names: Iterable[str] | None = None, columns: Sequence[str] = DEAD_SCHEMA.names
-) -> pa.Table:
-    """The dead letters in the files named, or all that are there, committed or not; all columns or some.
+def read_dead(paths: VersionPaths, names: Iterable[str] | None = None) -> pa.Table:
+    """The dead letters in the files named, or all that are there, committed or not.
 
     Raises TableError for a broken file.
     """
     found = [file.path for file in storage.list_files(paths.dead)] if names is None else [paths.path(n) for n in names]
 
     def load(path: str) -> pa.Table:
-        return decode_table(storage.read_bytes(path), path).select(columns)
+        return decode_table(storage.read_bytes(path), path)
 
     with ThreadPoolExecutor(READERS) as pool:
-        return pa.concat_tables([DEAD_SCHEMA.empty_table().select(columns), *pool.map(load, found)])
+        return pa.concat_tables([DEAD_SCHEMA.empty_table(), *pool.map(load, found)])

@@ -166,26 +166,11 @@ def revise(
         parts.pop(bucket, None)
         if len(new):
             data = encode_table(in_order(new))
-            parts[bucket] = Part(bucket, f"{bucket}-{generation:08d}-{_digest(data)}.arrow")
+            parts[bucket] = Part(bucket, f"{bucket}-{generation:08d}-{hashlib.sha256(data).hexdigest()[:16]}.arrow")
             write(parts[bucket].name, data)
     listed = tuple(parts[bucket] for bucket in sorted(parts))
     ordered_holes = tuple(sorted(holes, key=lambda hole: (hole.relative, hole.start)))
     return Root(generation, listed, Totals.sum(totals), ordered_holes, run)
-
-
-def damaged_parts(paths: VersionPaths, root: Root) -> list[str]:
-    """The names of a generation's parts whose content is not what it was; the name tells its digest."""
-
-    def is_damaged(part: Part) -> bool:
-        return not part.name.endswith(f"-{_digest(storage.read_bytes(storage.join(paths.manifest, part.name)))}.arrow")
-
-    with ThreadPoolExecutor(READERS) as pool:
-        damaged = pool.map(is_damaged, root.parts)
-        return [part.name for part, is_one in zip(root.parts, damaged, strict=True) if is_one]
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def in_order(entries: pa.Table) -> pa.Table:

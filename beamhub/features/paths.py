@@ -4,9 +4,6 @@
     OUT/v=VERSION/dt=2026-11-20/part-SHARD-TOKEN.parquet          data, below the corpus's own partition
     folders OUT/v=VERSION/_beamhub/                                       what is needed to trust the data
 
-Where a shard is done again for the same input (its dead letters were tried again, or its file was damaged) the file is another
-revision, part-SHARD-TOKEN-r1.parquet, for one that a manifest lists is never overwritten.
-
 *Names* are relative to the version folder (they are what ledger and manifest hold), *paths* are whole.
 """
 
@@ -28,7 +25,7 @@ FORMAT_VERSION = 1
 META = "_beamhub"
 
 _VERSION = re.compile(r"[a-z][a-z0-9]+")
-_STEM = re.compile(r"part-([0-9a-f]{16})-([0-9a-f]{8})(?:-r([1-9][0-9]*))?(?=[.-])")
+_STEM = re.compile(r"part-([0-9a-f]{16})-([0-9a-f]{8})(?=[.-])")
 
 
 def current_path(out: str) -> str:
@@ -45,12 +42,6 @@ def parse_name(name: str) -> tuple[str, str] | None:
     """Shard id and token id of a data, pending or dead letters file; None for any other file."""
     found = _STEM.match(name.rpartition("/")[2])
     return (found[1], found[2]) if found else None
-
-
-def revision_of(name: str) -> int:
-    """Which revision of a shard's file a name is of: 0 for the first, and for any other file."""
-    found = _STEM.match(name.rpartition("/")[2])
-    return int(found[3] or 0) if found else 0
 
 
 def dead_name(file: str) -> str:
@@ -151,11 +142,6 @@ class VersionPaths:
         return self.path(META, "intents")
 
     @property
-    def leases(self) -> str:
-        """The folder of leases."""
-        return self.path(META, "lease")
-
-    @property
     def runs(self) -> str:
         """The folder of run records."""
         return self.path(META, "runs")
@@ -168,10 +154,9 @@ class VersionPaths:
         """The name of a path below the version folder."""
         return path[len(self.root) + 1 :]
 
-    def data_name(self, shard: Shard, extension: str, revision: int = 0) -> str:
+    def data_name(self, shard: Shard, extension: str) -> str:
         """The name of a shard's data file: "dt=2026-11-20/part-SHARD-TOKEN.EXTENSION"."""
-        again = f"-r{revision}" if revision else ""
-        file = f"part-{shard.id}-{shard.token_id}{again}.{extension}"
+        file = f"part-{shard.id}-{shard.token_id}.{extension}"
         return f"{shard.partition}/{file}" if shard.partition else file
 
     def data_file(self, shard: Shard, extension: str) -> str:
@@ -182,9 +167,9 @@ class VersionPaths:
         """The path where a shard's replacement waits for its commit."""
         return self.path(pending_name(self.data_name(shard, extension)))
 
-    def dead_file(self, shard: Shard, revision: int = 0) -> str:
+    def dead_file(self, shard: Shard) -> str:
         """The path of a shard's dead letters."""
-        return self.path(dead_name(self.data_name(shard, "any", revision)))
+        return self.path(dead_name(self.data_name(shard, "any")))
 
     def root_file(self, generation: int) -> str:
         """The manifest root of a generation."""

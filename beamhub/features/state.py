@@ -24,7 +24,7 @@ from beamhub.features.formats import FORMATS, format_of
 from beamhub.features.found import Found, find
 from beamhub.features.ledger import READERS, Ledger, ShardResult
 from beamhub.features.manifest import Manifest
-from beamhub.features.paths import META, VersionPaths, parse_name, pending_name, pending_names, revision_of
+from beamhub.features.paths import META, VersionPaths, parse_name, pending_name, pending_names
 from beamhub.features.roots import latest_generation
 
 _ATTEMPTS = 5
@@ -81,25 +81,13 @@ class VersionState:
         """The result of a shard that need not be computed: committed, or finished and waiting for a commit."""
         if self.committed(shard):
             return self.manifest.result(shard.id)
-        return self.latest(shard)
-
-    def latest(self, shard: Shard) -> ShardResult | None:
-        """The result of the last revision of a shard that was finished, by ledger and footers, committed or not."""
         found = [r for r in self.ledger.of(shard.id) if r.token == shard.token and r.outcome == "done"]
-        present = [each for result in found if (each := self.located(result)) is not None]
-        last = max((revision_of(each.file) for each in present), default=0)
-        there = {each.checksum: each for each in present if revision_of(each.file) == last}
+        there = {present.checksum: present for result in found if (present := self.located(result)) is not None}
         if len(there) > 1:
             # Attempts on different machines: only the file can tell which of them it is of.
             whole = _recover_file(self.paths, next(iter(there.values())))
             return whole and there.get(whole.checksum)
         return next(iter(there.values()), None) or self.recovered.get((shard.id, shard.token))
-
-    def finished(self, shard: Shard) -> ShardResult | None:
-        """The last revision of a shard, where it was done again after it was committed; else `result`."""
-        entry, last = self.manifest.result(shard.id), self.latest(shard)
-        is_newer = last is not None and (entry is None or revision_of(last.file) > revision_of(entry.file))
-        return last if is_newer else self.result(shard)
 
     def failed(self, shard: Shard) -> ShardResult | None:
         """The result of a shard that was tried with its present token, in vain."""
@@ -153,9 +141,7 @@ def _recover(
     unknown = [name for name in strange.to_pylist() if _is_data(name)]
     with ThreadPoolExecutor(READERS) as pool:
         results = pool.map(lambda name: _read_footer(paths, name), unknown)
-        whole = sorted(filter(None, results), key=lambda result: revision_of(result.file))
-        # Of several revisions the last.
-        return {(result.shard, result.token): result for result in whole}
+        return {(result.shard, result.token): result for result in results if result is not None}
 
 
 def _is_data(name: str) -> bool:
@@ -170,7 +156,7 @@ def _read_footer(paths: VersionPaths, name: str) -> ShardResult | None:
     if found is None:
         return None
     shard = Shard(path="", relative=found.relative, size=0, token=found.token, start=found.start, end=found.end)
-    file = paths.data_name(shard, format_of(name).extension, revision_of(name))
+    file = paths.data_name(shard, format_of(name).extension)
     # A file that was renamed or copied by hand is not the shard's.
     return replace(found, file=file, pending=name != file) if name in (file, pending_name(file)) else None
 

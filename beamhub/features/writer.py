@@ -25,7 +25,7 @@ class ShardWriter:
 
     Left without `close`, or by an exception, it leaves nothing. The file's bytes depend on the rows, the
     shard and the counts alone. `pending` is for a shard of a file that the manifest knows already: the file
-    waits for its commit. `revision` is above 0 where the shard is done again for the same input.
+    waits for its commit.
 
     Dead letters are written before `close`, so that a data file is never without them.
 
@@ -36,20 +36,14 @@ class ShardWriter:
     """
 
     def __init__(
-        self,
-        format: TableFormat,
-        paths: VersionPaths,
-        shard: Shard,
-        schema: pa.Schema,
-        pending: bool = False,
-        revision: int = 0,
+        self, format: TableFormat, paths: VersionPaths, shard: Shard, schema: pa.Schema, pending: bool = False
     ) -> None:
         """Touches no file before the block begins."""
         self._format = format
         self._shard = shard
         self._schema = storable_schema(schema)
         self._pending = pending
-        self._name = paths.data_name(shard, format.extension, revision)
+        self._name = paths.data_name(shard, format.extension)
         self._path = paths.path(pending_name(self._name) if pending else self._name)
         self._schema_path = paths.schema
         self._rows = 0

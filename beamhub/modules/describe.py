@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from beamhub.modules.inspect import ModuleInfo
@@ -24,7 +23,6 @@ def format_info(info: ModuleInfo) -> str:
         f"image size  {size}",
         f"trainable   {'yes' if info.trainable else 'no'}",
         f"random ops  {random}",
-        f"reaches     {'; '.join(map(str, info.reaches)) or 'no files but its own, no network, no Python'}",
     ]
     for variant in info.variants:
         lines.append(f"tags {describe_tags(variant.tags)}")
@@ -43,7 +41,6 @@ def info_json(info: ModuleInfo) -> dict[str, Any]:
         "image_size": None if info.image_size is None else list(info.image_size),
         "trainable": info.trainable,
         "stateful_random": list(info.stateful_random),
-        "reaches": [asdict(each) for each in info.reaches],
         "variants": [
             {
                 "tags": list(variant.tags),

@@ -9,10 +9,8 @@ from typing import Literal
 from beamhub.modules import image_size, protos
 from beamhub.modules.digest import module_digest
 from beamhub.modules.folder import is_tf1_hub
-from beamhub.modules.reaching import Reach, reaches
 from beamhub.modules.resolve import resolve
 from beamhub.modules.signatures import Signature, Variant, choose_signature, choose_variant
-from beamhub.modules.source import Source
 
 Format = Literal["tf1_hub", "saved_model"]
 
@@ -23,7 +21,7 @@ class ModuleInfo:
 
     `handle` is what the user gave, `path` the local folder, `image_size` height and width where images are
     expected, `trainable` whether it has variables that training may change, `digest` as `module_digest` gives
-    it, `reaches` what in it reaches out of the computation.
+    it.
     """
 
     handle: str
@@ -33,7 +31,6 @@ class ModuleInfo:
     image_size: tuple[int, int] | None
     trainable: bool
     digest: str
-    reaches: tuple[Reach, ...]
 
     @property
     def stateful_random(self) -> tuple[str, ...]:
@@ -60,22 +57,17 @@ class ModuleInfo:
 def inspect_module(handle: str) -> ModuleInfo:
     """Fetches the module where that is needed, and reads what it is.
 
-    Raises ModuleError: what `resolve` raises, where the graph file cannot be read, and where the digest is not the one that the
-    handle is pinned to.
+    Raises ModuleError: what `resolve` raises, and where the graph file cannot be read.
     """
-    source = Source.parse(handle)
-    path = resolve(source.handle)
-    digest = module_digest(path)
-    source.check(digest)
+    path = resolve(handle)
     saved_model = protos.read_saved_model(path)
     variants = protos.variants(saved_model)
     return ModuleInfo(
-        handle=source.handle,
+        handle=handle,
         path=path,
         format="tf1_hub" if is_tf1_hub(path) else "saved_model",
         variants=variants,
         image_size=image_size.attached(saved_model) or image_size.from_inputs(variants),
         trainable=protos.is_trainable(saved_model),
-        digest=digest,
-        reaches=reaches(saved_model),
+        digest=module_digest(path),
     )

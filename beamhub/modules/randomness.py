@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
-
-from beamhub.modules.callgraph import CallGraph
 
 # Of TensorFlow 2.21's stateful operations those that draw random numbers; `Stateless...` ones take a seed
 # instead.
@@ -56,8 +54,52 @@ class RandomOps:
 
     def __init__(self, graph: Any) -> None:
         """`graph` is a `GraphDef`."""
-        self._graph = CallGraph(graph)
+        self._nodes = {node.name: node for node in graph.node}
+        self._functions = {function.signature.name: function for function in graph.library.function}
 
     def behind(self, tensors: Iterable[str]) -> tuple[str, ...]:
         """Types of the random operations behind tensors ("Net/add:0"), sorted: ("RandomUniform",)."""
-        return tuple(sorted({place.node.op for place in self._graph.run(tensors)} & _RANDOM))
+        found: set[str] = set()
+        called: set[str] = set()
+        for node in self._upstream(tensors):
+            found |= self._in_node(node, called)
+        return tuple(sorted(found))
+
+    def _upstream(self, tensors: Iterable[str]) -> Iterator[Any]:
+        waiting = [_node_name(tensor) for tensor in tensors]
+        seen: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name in seen or name not in self._nodes:
+                continue
+            seen.add(name)
+            yield self._nodes[name]
+            waiting.extend(_node_name(each) for each in self._nodes[name].input)
+
+    def _in_node(self, node: Any, called: set[str]) -> set[str]:
+        found: set[str] = set()
+        waiting = [node]
+        while waiting:
+            each = waiting.pop()
+            if each.op in _RANDOM:
+                found.add(each.op)
+            for function in _functions_of(each):
+                if function in self._functions and function not in called:
+                    called.add(function)
+                    # All of it: TensorFlow runs a function's stateful operations even where no output needs
+                    # them.
+                    waiting.extend(self._functions[function].node_def)
+        return found
+
+
+def _node_name(tensor: str) -> str:
+    return tensor.lstrip("^").split(":")[0]
+
+
+def _functions_of(node: Any) -> Iterator[str]:
+    yield node.op
+    for attribute in node.attr.values():
+        if attribute.HasField("func"):
+            yield attribute.func.name
+        elif attribute.HasField("list"):
+            yield from (function.name for function in attribute.list.func)
